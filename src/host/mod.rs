@@ -1,0 +1,5 @@
+//! One machine as it is: processes, their memory maps, limits, clocks.
+//!
+//! Reads /proc and /sys; changes nothing; uses no other room.
+
+pub mod maps;

@@ -1,0 +1,7 @@
+//! aictl: see where an AI job's time goes, and put right what is wrong.
+//!
+//! The rooms of the house; data flows one way, observe → judge → act → show
+//! (docs/architecture.md has the plan and who may use whom).
+
+pub mod host;
+pub mod trace;
