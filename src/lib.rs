@@ -3,5 +3,7 @@
 //! The rooms of the house; data flows one way, observe → judge → act → show
 //! (docs/architecture.md has the plan and who may use whom).
 
+pub mod analyze;
 pub mod host;
+pub mod profile;
 pub mod trace;

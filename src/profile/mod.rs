@@ -1,0 +1,15 @@
+//! Captures a running process through eBPF and writes what it sees into a `trace::Sink`.
+//!
+//! Uses `host` and `trace`. Changes nothing in the target: probes are kernel-side, filtered
+//! by process, and gone with their file descriptors when aictl ends, however it ends.
+//! Kernel side in bpf/ (C, CO-RE; compiled objects committed); prints nothing.
+
+mod capture;
+mod error;
+mod options;
+mod output;
+pub(crate) mod records;
+
+pub use capture::capture;
+pub use error::CaptureError;
+pub use options::{CaptureOptions, CaptureProgress, Layers};
