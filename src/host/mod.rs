@@ -3,3 +3,4 @@
 //! Reads /proc and /sys; changes nothing; uses no other room.
 
 pub mod maps;
+pub mod process;

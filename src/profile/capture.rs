@@ -1,9 +1,17 @@
 //! A capture from attach to detach.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
+use super::session::Session;
 use super::{CaptureError, CaptureOptions, CaptureProgress};
+use crate::host::process;
 use crate::trace::{CaptureMeta, Sink};
+
+/// The reader wakes at least this often; the kernel wakes it earlier when a ring fills.
+const TICK: Duration = Duration::from_millis(100);
+/// Counters, notes and the budget are looked at this often.
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Captures the processes named in `options` into `sink` until `stop` is set, the duration
 /// is over or the targets are gone; returns the notes that were also written last.
@@ -13,6 +21,36 @@ pub fn capture(
     stop: &AtomicBool,
     progress: &mut dyn FnMut(CaptureProgress<'_>),
 ) -> Result<CaptureMeta, CaptureError> {
-    let _ = (options, sink, stop, progress);
-    Err(CaptureError::KernelLacks { what: "capture".to_owned() })
+    let began = Instant::now();
+    if let Some(&pid) = options.pids.iter().find(|pid| !process::is_alive(**pid)) {
+        return Err(CaptureError::NoSuchProcess(pid));
+    }
+    let (mut session, mut rings) = Session::attach(options, sink)?;
+    progress(CaptureProgress::Attached { took: began.elapsed(), layers: &session.layer_statuses() });
+
+    let attached = Instant::now();
+    let mut next_second = attached + SECOND;
+    let mut next_progress = attached;
+    while !stop.load(Ordering::Relaxed) {
+        let left = options.duration.map_or(TICK, |d| d.saturating_sub(attached.elapsed()));
+        if left.is_zero() {
+            break;
+        }
+        rings.wait(TICK.min(left))?;
+        session.drain(&mut rings)?;
+        session.tick()?;
+        let now = Instant::now();
+        if now >= next_second {
+            session.second()?;
+            next_second = now + SECOND;
+        }
+        if now >= next_progress {
+            progress(session.progress(attached.elapsed()));
+            next_progress = now + 2 * TICK;
+        }
+        if !session.any_root_alive() {
+            break;
+        }
+    }
+    session.finish(rings)
 }

@@ -5,10 +5,14 @@
 //! Kernel side in bpf/ (C, CO-RE; compiled objects committed); prints nothing.
 
 mod capture;
+mod convert;
 mod error;
+mod loader;
 mod options;
 mod output;
 pub(crate) mod records;
+mod rings;
+mod session;
 
 pub use capture::capture;
 pub use error::CaptureError;

@@ -68,6 +68,17 @@ impl<'s> Output<'s> {
         Ok(track)
     }
 
+    /// A further track of a thread, made at first use.
+    pub fn thread_named_track(&mut self, pid: u32, tid: u32, name: &str, layer: Layer) -> io::Result<TrackRef> {
+        if let Some(&track) = self.named_tracks.get(&(tid, layer, name.to_owned())) {
+            return Ok(track);
+        }
+        self.thread(pid, tid)?;
+        let track = self.sink.track(TrackDef { pid: Some(pid), tid: Some(tid), name, layer, counter_unit: None })?;
+        self.named_tracks.insert((tid, layer, name.to_owned()), track);
+        Ok(track)
+    }
+
     /// A track under a process, made at first use; a counter if `unit` is given.
     pub fn process_track(&mut self, pid: u32, name: &str, layer: Layer, unit: Option<&str>) -> io::Result<TrackRef> {
         if let Some(&track) = self.named_tracks.get(&(pid, layer, name.to_owned())) {
@@ -107,12 +118,19 @@ impl<'s> Output<'s> {
         self.sink.thread(pid, tid, name.trim_end())
     }
 
+    /// Forgets a process that ended, so that a new one of the same pid is defined again.
+    pub fn forget_process(&mut self, pid: u32) {
+        self.processes.remove(&pid);
+        self.named_tracks.retain(|(owner, _, _), _| *owner != pid);
+    }
+
     /// Forgets a thread that ended, so that a new one of the same tid gets tracks of its own.
     pub fn forget_thread(&mut self, tid: u32) {
         self.threads.remove(&tid);
         for layer in Layer::ALL {
             self.thread_tracks.remove(&(tid, layer));
         }
+        self.named_tracks.retain(|(owner, _, _), _| *owner != tid);
     }
 }
 

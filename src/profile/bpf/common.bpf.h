@@ -49,7 +49,7 @@ struct off_cpu {
 	u32 waker;          /* tid that woke it, 0 if unknown */
 	u32 flags;          /* OFF_* */
 };
-enum { OFF_GIL = 1, OFF_PREEMPTED = 2, OFF_OPEN = 4 };
+enum { OFF_GIL = 1, OFF_PREEMPTED = 2, OFF_IO_WAIT = 4, OFF_FILE_TYPE_SHIFT = 8 /* then the inode's type, 4 bits */ };
 
 struct syscall_slice {
 	struct head h;
@@ -117,8 +117,9 @@ struct settings {
 	u64 syscall_threshold;  /* ns; shorter system calls are only counted */
 	u64 wait_stack_threshold; /* ns; a blocking call at least this long gets a Python stack */
 	u64 oncpu_threshold;    /* ns; shorter on-CPU slices are merged away */
+	u64 start;              /* CLOCK_MONOTONIC ns: what began earlier is taken to begin here */
 	u32 layers;             /* LAYER_* */
-	u32 wakeup_bytes;       /* wake the reader of `slices` when this much is queued */
+	u32 pad;
 };
 enum { LAYER_SCHED = 1, LAYER_SYSCALL = 2, LAYER_IO = 4, LAYER_PYTHON = 8, LAYER_TORCH = 16, LAYER_CUDA = 32, LAYER_NCCL = 64 };
 

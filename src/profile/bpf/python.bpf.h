@@ -11,3 +11,7 @@ static __always_inline int walk_python(struct stack *stack, struct task_struct *
 {
 	return 0;
 }
+
+static __always_inline void python_wait_stack(u64 start, u64 end, u32 tgid)
+{
+}

@@ -33,10 +33,12 @@ enum bpf_map_type {
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_LRU_HASH = 9,
+	BPF_MAP_TYPE_PERCPU_HASH = 5,
 	BPF_MAP_TYPE_RINGBUF = 27,
+	BPF_MAP_TYPE_TASK_STORAGE = 29,
 };
 enum { BPF_ANY = 0, BPF_NOEXIST = 1, BPF_EXIST = 2 };
-enum { BPF_F_NO_PREALLOC = 1 };
+enum { BPF_F_NO_PREALLOC = 1, BPF_LOCAL_STORAGE_GET_F_CREATE = 1 };
 enum { BPF_RB_NO_WAKEUP = 1, BPF_RB_FORCE_WAKEUP = 2, BPF_RB_AVAIL_DATA = 0 };
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -91,15 +93,24 @@ struct files_struct {
 struct thread_struct {
 	unsigned long fsbase;
 };
+struct atomic_counter {
+	int counter;
+};
+struct signal_struct {
+	struct atomic_counter live;
+};
 struct task_struct {
 	unsigned int __state;
 	s32 pid;
 	s32 tgid;
 	char comm[16];
 	unsigned int flags;
+	unsigned in_iowait : 1;
 	int exit_code;
 	struct task_struct *group_leader;
 	struct files_struct *files;
+	struct signal_struct *signal;
+	u64 start_time;
 	struct thread_struct thread;
 };
 struct gendisk {
