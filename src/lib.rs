@@ -4,6 +4,8 @@
 //! (docs/architecture.md has the plan and who may use whom).
 
 pub mod analyze;
+pub mod cmd;
 pub mod host;
 pub mod profile;
 pub mod trace;
+pub mod view;

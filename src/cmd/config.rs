@@ -1,0 +1,65 @@
+//! The configuration file. An unknown key is an error that names its line.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::error::Error;
+use super::settings::{ColorWhen, OutputFormat};
+use super::values::{LayerList, Length, Share};
+use crate::view::yaml;
+
+/// Everything that can be configured; what is absent keeps its default.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Output format, as `-o`.
+    pub output: Option<OutputFormat>,
+    /// When to colour, as `--color`.
+    pub color: Option<ColorWhen>,
+    /// No characters outside ASCII.
+    pub ascii: Option<bool>,
+    /// Defaults of `aictl profile`.
+    pub profile: ProfileConfig,
+}
+
+/// Defaults of `aictl profile`; each key is the flag's name with `_` for `-`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProfileConfig {
+    /// As `--duration`.
+    pub duration: Option<Length>,
+    /// As `--layers`.
+    pub layers: Option<LayerList>,
+    /// As `--max-overhead`.
+    pub max_overhead: Option<Share>,
+    /// As `--python-hz`.
+    pub python_hz: Option<u32>,
+    /// As `--syscall-threshold`.
+    pub syscall_threshold: Option<Length>,
+}
+
+impl Config {
+    /// Reads the file given, else the user's own, else nothing.
+    pub fn read(given: Option<&Path>) -> Result<Config, Error> {
+        let Some(path) = given.map(Path::to_owned).or_else(usual_path) else { return Ok(Config::default()) };
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if given.is_none() && error.kind() == io::ErrorKind::NotFound => return Ok(Config::default()),
+            Err(error) => return Err(Error::usage(format!("cannot read {}", path.display())).because(error)),
+        };
+        if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+            return Ok(Config::default());
+        }
+        yaml::from_str(&text)
+            .map_err(|error| Error::usage(format!("wrong configuration in {}", path.display())).because(error))
+    }
+}
+
+/// `$XDG_CONFIG_HOME/aictl/config.yaml`, by default under `~/.config`.
+fn usual_path() -> Option<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config")))?;
+    Some(base.join("aictl/config.yaml"))
+}

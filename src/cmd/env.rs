@@ -1,0 +1,18 @@
+//! The environment variables that aictl reads, beside NO_COLOR, COLUMNS and the locale.
+
+/// Output format, as `-o`.
+pub const OUTPUT: &str = "AICTL_OUTPUT";
+/// When to colour, as `--color`.
+pub const COLOR: &str = "AICTL_COLOR";
+/// Configuration file, as `--config`.
+pub const CONFIG: &str = "AICTL_CONFIG";
+/// Length of a capture, as `--duration`.
+pub const DURATION: &str = "AICTL_DURATION";
+/// Layers to capture, as `--layers`.
+pub const LAYERS: &str = "AICTL_LAYERS";
+/// Overhead budget, as `--max-overhead`.
+pub const MAX_OVERHEAD: &str = "AICTL_MAX_OVERHEAD";
+/// Python sampling rate, as `--python-hz`.
+pub const PYTHON_HZ: &str = "AICTL_PYTHON_HZ";
+/// Shortest system call that is recorded one by one, as `--syscall-threshold`.
+pub const SYSCALL_THRESHOLD: &str = "AICTL_SYSCALL_THRESHOLD";

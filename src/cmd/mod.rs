@@ -1,0 +1,134 @@
+//! What the user says: one file a subcommand (arguments, help, run), their settings, and the
+//! one place that turns errors into text and exit codes.
+//!
+//! The only room that sees all others; nobody uses it. Holds no knowledge of its own about
+//! probes, formats or verdicts: it asks the rooms and shows what they say.
+
+mod completions;
+mod config;
+pub mod env;
+mod error;
+mod interrupt;
+mod profile;
+mod recording;
+mod report;
+mod settings;
+mod stand_in;
+mod values;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use error::Error;
+use settings::{CommonArgs, Settings};
+
+/// See where an AI job's time goes
+#[derive(Debug, Parser)]
+#[command(
+    name = "aictl",
+    version,
+    propagate_version = false,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    disable_help_subcommand = false,
+    max_term_width = 100,
+    styles = STYLES,
+    after_help = EXAMPLES,
+    after_long_help = AFTER_LONG_HELP
+)]
+struct Cli {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+/// In short help and in long help alike.
+macro_rules! examples {
+    () => {
+        "\
+Examples:
+  sudo aictl profile --pid 41873 -d 10s     record a running process, then say why it is slow
+  sudo aictl profile -- python train.py     the same from its first instruction on
+  aictl report run.pftrace                  read a recording again
+  aictl report --diff before.pftrace after.pftrace"
+    };
+}
+
+const EXAMPLES: &str = examples!();
+
+const AFTER_LONG_HELP: &str = concat!(
+    examples!(),
+    "
+
+Exit codes:
+  0    done, nothing wrong
+  1    aictl failed
+  2    usage
+  3    what was looked for is wrong
+  4    could not see: not permitted, or the data are missing
+  130  interrupted
+
+Data goes to stdout, everything else to stderr. Settings come from flags, then the environment
+(AICTL_*), then $XDG_CONFIG_HOME/aictl/config.yaml."
+);
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Profile(profile::Args),
+    Report(report::Args),
+    Completions(completions::Args),
+}
+
+/// The whole command line as data, for completions and man pages.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Answers the shell and ends, if the shell asked for completions (`COMPLETE=bash aictl`).
+pub fn complete() {
+    clap_complete::CompleteEnv::with_factory(command).completer("aictl").complete();
+}
+
+/// Runs a command line and returns its exit code.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let color = settings::color_before_parsing(&arguments);
+    let parsed = command()
+        .color(color.unwrap_or(ColorChoice::Auto))
+        .try_get_matches_from(arguments)
+        .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help into a closed pipe is no error.
+            let _ = error.print();
+            return if error.use_stderr() { error::USAGE.into() } else { error::DONE.into() };
+        }
+    };
+    let settings = match Settings::new(cli.common) {
+        Ok(settings) => settings,
+        Err((ui, error)) => return error.show(&ui),
+    };
+    let done = match cli.command {
+        Command::Profile(args) => profile::run(args, &settings),
+        Command::Report(args) => report::run(args, &settings),
+        Command::Completions(args) => completions::run(&args, &settings),
+    };
+    match done {
+        Ok(code) => code.into(),
+        Err(error) => error.show(&settings.ui),
+    }
+}
+
+/// What a subcommand returns: an exit code of [`error`], or an error that has one.
+type Done = Result<u8, Error>;

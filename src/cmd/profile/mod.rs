@@ -1,0 +1,310 @@
+//! `aictl profile`: record running processes, then say where their time went.
+
+mod launch;
+mod progress;
+
+use std::ffi::OsString;
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::ValueHint;
+use clap_complete::{ArgValueCandidates, ArgValueCompleter, CompletionCandidate};
+
+use super::error::{DONE, Error};
+use super::interrupt::Interrupt;
+use super::recording::{self, Format, NewRecording};
+use super::settings::Settings;
+use super::stand_in::{ChromeWriter, PerfettoWriter};
+use super::values::{self, LayerList, Length, Share};
+use super::{Done, env, report};
+use crate::profile::{CaptureOptions, capture};
+use crate::trace::{CaptureMeta, Sink};
+use crate::view::human;
+use launch::Launched;
+use progress::Teller;
+
+/// Record running processes through eBPF, then say where their time went
+///
+/// Attaches to processes that are already running, without a restart or a change to their code,
+/// follows their forks, and detaches without a trace. The recording opens in ui.perfetto.dev,
+/// and `aictl report` reads it again.
+///
+/// Ends after --duration, at Ctrl-C, or when the processes end; the report is printed in all
+/// three cases. A second Ctrl-C ends aictl at once; what was written until then can be read.
+#[derive(Debug, clap::Args)]
+#[command(
+    override_usage = "aictl profile [OPTIONS] --pid <PID>...\n       aictl profile [OPTIONS] -- <COMMAND>...",
+    after_help = EXAMPLES,
+    after_long_help = AFTER_LONG_HELP
+)]
+pub struct Args {
+    /// Process to record; again for more, such as the ranks of one job
+    #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',', add = ArgValueCandidates::new(running_pythons))]
+    pids: Vec<u32>,
+    /// Other targets, for a clear word on what can't be recorded (yet)
+    #[arg(value_name = "TARGET", hide = true)]
+    targets: Vec<String>,
+    /// Command to start and record
+    #[arg(last = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
+    command: Vec<OsString>,
+    /// End after this long: 10s, 1m30s, 500ms [default: at Ctrl-C]
+    #[arg(short, long, value_name = "TIME", env = env::DURATION, hide_env = true)]
+    duration: Option<Length>,
+    /// File to write; .json and .json.gz in Chrome's format, others in Perfetto's, - for stdout
+    /// [default: aictl-<PID or COMMAND>-<TIME>.pftrace]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    write: Option<PathBuf>,
+    /// What to record: all, or some of sched, syscall, io, python, torch, cuda, nccl [default: all]
+    #[arg(long, value_name = "LIST", env = env::LAYERS, hide_env = true, add = ArgValueCompleter::new(values::complete_layers))]
+    layers: Option<LayerList>,
+    /// How much the processes may be slowed down; probes are thinned to hold it [default: 2%]
+    #[arg(long, value_name = "SHARE", env = env::MAX_OVERHEAD, hide_env = true)]
+    max_overhead: Option<Share>,
+    /// Python stacks a second and CPU [default: 99]
+    #[arg(long, value_name = "HZ", env = env::PYTHON_HZ, hide_env = true, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    python_hz: Option<u32>,
+    /// Record system calls one by one from this length on; shorter ones are counted [default: 100us]
+    #[arg(long, value_name = "TIME", env = env::SYSCALL_THRESHOLD, hide_env = true)]
+    syscall_threshold: Option<Length>,
+    /// Only record
+    #[arg(long)]
+    no_report: bool,
+}
+
+/// In short help and in long help alike.
+macro_rules! examples {
+    () => {
+        "\
+Examples:
+  sudo aictl profile --pid 41873 -d 10s
+  sudo aictl profile -d 30s -w run.pftrace -- python train.py --epochs 1
+  sudo aictl profile --pid 41873 --pid 41874 -d 10s          the ranks of one job: who is late?
+  sudo aictl profile --pid 41873 --layers sched,python -d 5s
+  sudo aictl profile --pid 41873 -d 10s -o json | jq .verdict"
+    };
+}
+
+const EXAMPLES: &str = examples!();
+
+const AFTER_LONG_HELP: &str = concat!(
+    examples!(),
+    "
+
+A COMMAND is started once the probes are in place. When --duration is over it goes on, and aictl
+waits for it; Ctrl-C reaches both. Its own exit code is printed, not returned.
+
+An existing FILE is overwritten if it is a recording, and only once the first event is there.
+
+Exit codes: 0 recorded (also after Ctrl-C) · 1 failed, or no such process · 2 usage, or COMMAND
+cannot be run · 4 not permitted, the kernel lacks something, or the report is inconclusive · 130 at
+the second Ctrl-C.
+
+Environment: AICTL_DURATION, AICTL_LAYERS, AICTL_MAX_OVERHEAD, AICTL_PYTHON_HZ,
+AICTL_SYSCALL_THRESHOLD stand for the flags of the same name."
+);
+
+/// A file system with less than this is worth a word before a capture starts.
+const SCARCE_BYTES: u64 = 200 << 20;
+
+/// Records, then reports.
+pub fn run(args: Args, settings: &Settings) -> Done {
+    let ui = &settings.ui;
+    refuse_other_targets(&args)?;
+    let mut options = options_of(&args, settings)?;
+    let to_stdout = args.write.as_deref() == Some(Path::new("-"));
+    if to_stdout && io::stdout().is_terminal() {
+        return Err(Error::usage("a recording is not for the terminal").hint("pipe it on, or name a file with -w FILE"));
+    }
+    let command = args.command.first().map(|program| launch::find(program)).transpose()?;
+    let recording = if to_stdout { None } else { Some(NewRecording::create(&file_for(&args))?) };
+    if let Some(free) = recording.as_ref().and_then(|r| recording::free_bytes(r.path())).filter(|f| *f < SCARCE_BYTES) {
+        ui.warn(&format!("only {} free where the recording goes", human::bytes(free)));
+    }
+    let interrupt = Interrupt::catch().map_err(|error| Error::failed("cannot handle signals", error))?;
+    let mut launched = match command {
+        Some(program) => Some(Launched::start(&program, &args.command)?),
+        None => None,
+    };
+    options.pids.extend(launched.as_ref().map(Launched::pid));
+
+    let writer: Box<dyn Write> = match &recording {
+        Some(recording) => Box::new(recording.writer().map_err(|e| Error::failed("cannot write the recording", e))?),
+        None => Box::new(io::stdout()),
+    };
+    let format = args.write.as_deref().map_or(Format::Perfetto, Format::of);
+    let mut sink = sink_for(format, writer);
+    let mut teller = Teller::new(ui, &options, launched.is_some());
+    let result = capture(&options, sink.as_mut(), interrupt.flag(), &mut |news| {
+        if let (Some(launched), crate::profile::CaptureProgress::Attached { .. }) = (&mut launched, &news) {
+            launched.release();
+        }
+        teller.tell(&news);
+    });
+    teller.end();
+    drop(sink);
+
+    let result = result.map_err(Error::from);
+    let meta = match result {
+        Ok(meta) => meta,
+        Err(error) => return Err(give_up(error, recording, launched)),
+    };
+    let code = match &recording {
+        Some(recording) => after(&args, settings, recording, &meta),
+        None => Ok(DONE),
+    };
+    if let Some(launched) = launched {
+        launched.finish(ui, &interrupt)?;
+    }
+    code
+}
+
+/// Tells what was written, then reads it back for the report.
+fn after(args: &Args, settings: &Settings, recording: &NewRecording, meta: &CaptureMeta) -> Done {
+    let ui = &settings.ui;
+    let seconds = meta.end_ns.saturating_sub(meta.start_ns) as f64 / 1e9;
+    let path = recording.path();
+    let Some(size) = recording.size() else { return Ok(DONE) };
+    ui.note(&format!("recorded {} ({}, {})", path.display(), human::bytes(size), human::seconds(seconds)));
+    if args.no_report {
+        ui.hint(&format!("aictl report {}", quoted(path)));
+        return Ok(DONE);
+    }
+    let code = report::print(&recording::read(path)?, settings)?;
+    ui.hint(&format!("open {} in https://ui.perfetto.dev, or print this again: aictl report {0}", quoted(path)));
+    Ok(code)
+}
+
+/// Cleans up after a capture that failed: nothing is left of what never started, and what
+/// was written stays.
+fn give_up(error: Error, recording: Option<NewRecording>, launched: Option<Launched>) -> Error {
+    // If the command itself could not be run, that is the reason.
+    let error = launched.and_then(Launched::give_up).unwrap_or(error);
+    let Some(recording) = recording else { return error };
+    if recording.is_touched() {
+        return error
+            .hint(format!("what was written until then can be read: aictl report {}", quoted(recording.path())));
+    }
+    recording.discard_if_untouched();
+    error
+}
+
+/// Says what to do instead for anything that is neither a pid nor a command.
+fn refuse_other_targets(args: &Args) -> Result<(), Error> {
+    let Some(target) = args.targets.first() else {
+        if args.pids.is_empty() && args.command.is_empty() {
+            return Err(Error::usage("nothing to record")
+                .hint("name a process with --pid PID, or a command after --: aictl profile -- python train.py"));
+        }
+        if !args.pids.is_empty() && !args.command.is_empty() {
+            return Err(Error::usage("--pid and a command can't be recorded together").hint("choose one of the two"));
+        }
+        return Ok(());
+    };
+    if target.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(Error::usage(format!("'{target}' is no target"))
+            .hint(format!("for a process id: aictl profile --pid {target}")));
+    }
+    if let Some((kind, name)) = target.split_once('/').filter(|(kind, _)| matches!(*kind, "pod" | "job" | "node")) {
+        return Err(Error::usage(format!("{kind}s can't be recorded by name yet")).hint(format!(
+            "on the node where {name} runs, find its process (crictl inspect, or ps -ef) and run: aictl profile --pid PID"
+        )));
+    }
+    let words = args.targets.iter().map(|word| quoted(Path::new(word))).collect::<Vec<_>>().join(" ");
+    Err(Error::usage(format!("'{target}' is no target")).hint(format!("to start a command: aictl profile -- {words}")))
+}
+
+/// Flags over environment over configuration over defaults.
+fn options_of(args: &Args, settings: &Settings) -> Result<CaptureOptions, Error> {
+    let config = &settings.config.profile;
+    let default = CaptureOptions::default();
+    let duration = args.duration.or(config.duration).map(|length| length.0);
+    if duration == Some(Duration::ZERO) {
+        return Err(Error::usage("a capture of no length shows nothing").hint("give it some seconds: -d 10s"));
+    }
+    let python_hz = args.python_hz.or(config.python_hz).unwrap_or(default.python_hz);
+    if !(1..=10_000).contains(&python_hz) {
+        return Err(Error::usage(format!("python_hz: {python_hz} is not in 1..=10000")));
+    }
+    let mut pids = args.pids.clone();
+    pids.sort_unstable();
+    pids.dedup();
+    Ok(CaptureOptions {
+        pids,
+        layers: args.layers.or(config.layers).map_or(default.layers, |list| list.0),
+        duration,
+        max_overhead: args.max_overhead.or(config.max_overhead).map_or(default.max_overhead, |share| share.0),
+        python_hz,
+        syscall_threshold: args
+            .syscall_threshold
+            .or(config.syscall_threshold)
+            .map_or(default.syscall_threshold, |length| length.0),
+        cache_dir: cache_dir(),
+    })
+}
+
+/// Where the operator scan keeps its results: `$XDG_CACHE_HOME/aictl`.
+fn cache_dir() -> Option<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")))?;
+    Some(base.join("aictl"))
+}
+
+/// The file asked for, or `aictl-WHAT-TIME.pftrace` here.
+fn file_for(args: &Args) -> PathBuf {
+    if let Some(path) = &args.write {
+        return path.clone();
+    }
+    let what = match (args.command.first(), args.pids.first()) {
+        (Some(program), _) => Path::new(program).file_name().unwrap_or(program).to_string_lossy().into_owned(),
+        (None, Some(pid)) => pid.to_string(),
+        (None, None) => "run".to_owned(),
+    };
+    let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
+    PathBuf::from(format!("aictl-{what}-{time}.pftrace"))
+}
+
+/// The writer of a format.
+fn sink_for(format: Format, out: Box<dyn Write>) -> Box<dyn Sink> {
+    /// Enough to make few system calls, little enough to lose little at kill -9.
+    const BUFFER: usize = 64 << 10;
+    let out = BufWriter::with_capacity(BUFFER, out);
+    match format {
+        Format::Perfetto => Box::new(PerfettoWriter::new(out)),
+        Format::Chrome => Box::new(ChromeWriter::new(out)),
+        Format::ChromeGzip => Box::new(ChromeWriter::gzip(out)),
+    }
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let safe = |c: char| c.is_ascii_alphanumeric() || "/._-+:=@%,".contains(c);
+    if !text.is_empty() && text.chars().all(safe) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+/// Candidates for `--pid`: the processes that run Python.
+fn running_pythons() -> Vec<CompletionCandidate> {
+    let Ok(processes) = procfs::process::all_processes() else { return Vec::new() };
+    processes
+        .flatten()
+        .filter_map(|process| {
+            let name = process.stat().ok()?.comm;
+            let line = process.cmdline().unwrap_or_default().join(" ");
+            let about: String = line.chars().take(60).collect();
+            (name.starts_with("python") || name.starts_with("pt_") || line.contains("python"))
+                .then(|| CompletionCandidate::new(process.pid.to_string()).help(Some(about.into())))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_quoted_for_the_shell() {
+        assert_eq!(quoted(Path::new("run/a-1.pftrace")), "run/a-1.pftrace");
+        assert_eq!(quoted(Path::new("it's here")), r"'it'\''s here'");
+    }
+}

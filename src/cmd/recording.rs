@@ -1,0 +1,209 @@
+//! Recordings as files: read one, name one, make one without harm to what is there.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::error::{Error, Kind};
+use crate::trace::Trace;
+
+/// Reads a recording of any kind that aictl knows; `-` is stdin.
+pub fn read(path: &Path) -> Result<Trace, Error> {
+    let shown = if path == Path::new("-") { "stdin".to_owned() } else { path.display().to_string() };
+    let input: Box<dyn Read> = if path == Path::new("-") {
+        Box::new(io::stdin())
+    } else {
+        let file = File::open(path).map_err(|error| Error::failed(format!("cannot open {shown}"), error))?;
+        if file.metadata().is_ok_and(|data| data.is_dir()) {
+            return Err(Error::new(Kind::Failed, format!("cannot read {shown}: it is a directory")));
+        }
+        Box::new(file)
+    };
+    super::stand_in::read(input).map_err(|error| {
+        Error::failed(format!("cannot read {shown}"), error)
+            .hint("aictl reads its own recordings, Perfetto TrackEvent traces, and Chrome JSON as PyTorch's profiler writes it")
+    })
+}
+
+/// The formats a recording is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Perfetto's protobuf.
+    Perfetto,
+    /// Chrome's JSON.
+    Chrome,
+    /// The same, compressed.
+    ChromeGzip,
+}
+
+impl Format {
+    /// By the file's name; Perfetto unless it says otherwise.
+    pub fn of(path: &Path) -> Format {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        if name.ends_with(".json.gz") {
+            Format::ChromeGzip
+        } else if name.ends_with(".json") {
+            Format::Chrome
+        } else {
+            Format::Perfetto
+        }
+    }
+}
+
+/// A file that a recording is being written to. What was there before is overwritten at the
+/// first write only, so that a capture that never starts destroys nothing.
+#[derive(Debug)]
+pub struct NewRecording {
+    file: File,
+    path: PathBuf,
+    /// It is an ordinary file, to be emptied and read back; not a pipe or a device.
+    ordinary: bool,
+    /// It was not there before.
+    fresh: bool,
+    /// Something was written.
+    touched: Arc<AtomicBool>,
+}
+
+impl NewRecording {
+    /// Opens the file for writing, and makes sure that it may be overwritten: only a recording
+    /// or an empty file is, since `-w train.py` is soon typed.
+    pub fn create(path: &Path) -> Result<NewRecording, Error> {
+        let shown = path.display();
+        let cannot = |error: io::Error| {
+            let hint = match error.kind() {
+                io::ErrorKind::NotFound => "the directory does not exist; make it, or choose another with -w FILE",
+                _ => "choose another file with -w FILE",
+            };
+            Error::failed(format!("cannot write {shown}"), error).hint(hint)
+        };
+        let fresh = fs::symlink_metadata(path).is_err();
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+        // A pipe or device may allow writing only.
+        let file = file.or_else(|_| OpenOptions::new().write(true).open(path)).map_err(cannot)?;
+        let kind = file.metadata().map_err(cannot)?.file_type();
+        let ordinary = kind.is_file();
+        if !ordinary && !kind.is_fifo() && !kind.is_char_device() {
+            return Err(cannot(io::Error::other("not an ordinary file, pipe or device")));
+        }
+        if ordinary && !is_recording(&file).map_err(cannot)? {
+            return Err(Error::usage(format!("{shown} exists and is no recording; not overwriting it"))
+                .hint("choose another file with -w FILE, or remove it first"));
+        }
+        Ok(NewRecording { file, path: path.to_owned(), ordinary, fresh, touched: Arc::default() })
+    }
+
+    /// A second handle to write through.
+    pub fn writer(&self) -> io::Result<impl Write + use<>> {
+        Ok(FirstWrite { file: self.file.try_clone()?, ordinary: self.ordinary, touched: Arc::clone(&self.touched) })
+    }
+
+    /// Path of the file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes in the file by now; none for a pipe or device, which can't be read back.
+    pub fn size(&self) -> Option<u64> {
+        self.ordinary.then(|| self.file.metadata().map_or(0, |data| data.len()))
+    }
+
+    /// Whether this capture wrote anything.
+    pub fn is_touched(&self) -> bool {
+        self.touched.load(Ordering::Relaxed)
+    }
+
+    /// Removes the file if this capture made it and wrote nothing.
+    pub fn discard_if_untouched(self) {
+        if self.fresh && self.ordinary && !self.is_touched() {
+            // It stays as an empty file at worst.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Empties the file before the first byte.
+struct FirstWrite {
+    file: File,
+    ordinary: bool,
+    touched: Arc<AtomicBool>,
+}
+
+impl Write for FirstWrite {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        if !self.touched.swap(true, Ordering::Relaxed) && self.ordinary {
+            self.file.set_len(0)?;
+        }
+        self.file.write(data)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Whether a file is empty or starts as recordings do.
+fn is_recording(file: &File) -> io::Result<bool> {
+    use std::os::unix::fs::FileExt;
+    let mut head = [0; 4096];
+    let size = file.read_at(&mut head, 0)?;
+    let head = &head[..size];
+    let chrome = || head.windows(13).any(|w| w == b"\"traceEvents\"") || head.starts_with(b"[{");
+    // 0x0a: field 1 (packet) of Perfetto's Trace message; 1f 8b: gzip.
+    Ok(matches!(head, [] | [0x0a, ..] | [0x1f, 0x8b, ..]) || chrome())
+}
+
+/// Free bytes on the file system of a directory, for a warning before a capture starts.
+pub fn free_bytes(path: &Path) -> Option<u64> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let stat = rustix::fs::statvfs(directory).ok()?;
+    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_gives_the_format() {
+        for (name, format) in [
+            ("a.pftrace", Format::Perfetto),
+            ("a", Format::Perfetto),
+            ("a.JSON", Format::Chrome),
+            ("a.json.gz", Format::ChromeGzip),
+        ] {
+            assert_eq!(Format::of(Path::new(name)), format, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_was_there_survives_until_the_first_write() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("old.pftrace");
+        fs::write(&path, b"\x0a\x02old recording").unwrap();
+        let recording = NewRecording::create(&path).unwrap();
+        let mut writer = recording.writer().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"\x0a\x02old recording");
+        writer.write_all(b"\x0a\x01new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"\x0a\x01new");
+    }
+
+    #[test]
+    fn a_source_file_is_not_overwritten() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("train.py");
+        fs::write(&path, "import torch\n").unwrap();
+        assert!(NewRecording::create(&path).is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "import torch\n");
+    }
+
+    #[test]
+    fn a_capture_that_never_starts_leaves_no_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("new.pftrace");
+        NewRecording::create(&path).unwrap().discard_if_untouched();
+        assert!(!path.exists());
+    }
+}

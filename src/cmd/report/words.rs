@@ -1,0 +1,234 @@
+//! The parts of a report in words and bars.
+
+use anstyle::{AnsiColor, Style};
+
+use super::Page;
+use crate::analyze::{Category, Report, VerdictKind};
+use crate::trace::LayerState;
+use crate::view::style::{self, paint};
+use crate::view::{Align, Table, bar, human, text};
+
+/// The verdict in one line, its evidence, and what to do.
+pub fn verdict(report: &Report, page: Page) -> String {
+    let verdict = &report.verdict;
+    let (style, line) = headline(report);
+    let mut lines = vec![paint(style, &line)];
+    // At the right edge where there is room, else below.
+    let sure = format!("confidence {}", human::percent(verdict.confidence));
+    let room = page.width.saturating_sub(line.chars().count() + sure.chars().count());
+    if room >= 2 {
+        lines[0].push_str(&" ".repeat(room));
+        lines[0].push_str(&paint(style::FAINT, &sure));
+    } else {
+        lines.push(paint(style::FAINT, &sure));
+    }
+    lines.push(String::new());
+    for (i, evidence) in verdict.because.iter().enumerate() {
+        let label = if i == 0 { "because  - " } else { "         - " };
+        lines.push(labelled(label, &text::plain(&evidence.text), page.width));
+    }
+    if !verdict.advice.is_empty() {
+        lines.push(labelled("do       ", &text::plain(&verdict.advice), page.width));
+    }
+    lines.join("\n").trim_end().to_owned()
+}
+
+/// A paragraph with its label in the style for labels.
+fn labelled(label: &str, words: &str, width: usize) -> String {
+    let wrapped = text::wrap(label, words, width);
+    format!("{}{}", paint(style::FAINT, label), wrapped.get(label.len()..).unwrap_or_default())
+}
+
+fn headline(report: &Report) -> (Style, String) {
+    let share = human::percent(report.verdict.share);
+    let of = if report.steps.count > 0 { "of each step" } else { "of the time" };
+    match report.verdict.kind {
+        VerdictKind::InputBound => (style::BAD, format!("input bound: {share} {of} waits for data")),
+        VerdictKind::CpuBound => (style::WARN, format!("cpu bound: {share} {of} computes on the CPU")),
+        VerdictKind::GpuBound => (style::WARN, format!("gpu bound: {share} {of} waits for the GPU")),
+        VerdictKind::CommunicationBound => {
+            (style::BAD, format!("communication bound: {share} {of} waits for other ranks"))
+        }
+        VerdictKind::IoBound => (style::BAD, format!("io bound: {share} {of} waits for files")),
+        VerdictKind::HostBound => (style::BAD, format!("host bound: {share} {of} is Python and launch overhead")),
+        VerdictKind::Idle => (style::WARN, format!("idle: nothing runs in {share} {of}")),
+        VerdictKind::Balanced => {
+            (style::GOOD, format!("balanced: no cause stands out, the largest takes {share} {of}"))
+        }
+        VerdictKind::Inconclusive => (style::WARN, "inconclusive: the recording does not say".to_owned()),
+    }
+}
+
+/// How many steps, how long, and how they were found.
+pub fn steps(report: &Report, page: Page) -> String {
+    let steps = &report.steps;
+    let recorded = format!("in {}", human::seconds(report.duration_s));
+    let (Some(p50), Some(p99)) = (steps.p50_ms, steps.p99_ms) else {
+        return labelled("steps    ", &format!("none found {recorded}"), page.width);
+    };
+    let anchor = match &steps.anchor {
+        Some(anchor) if *anchor != steps.source => format!(": {}", text::plain(anchor)),
+        _ => String::new(),
+    };
+    let words = format!(
+        "{} {recorded}, p50 {}, p99 {}, found by {}{anchor}",
+        human::count(steps.count as u64),
+        human::seconds(p50 / 1e3),
+        human::seconds(p99 / 1e3),
+        steps.source.replace('_', " "),
+    );
+    labelled("steps    ", &words, page.width)
+}
+
+/// Where a step's time goes, as bars.
+pub fn breakdown(report: &Report, page: Page) -> String {
+    let mut rows: Vec<_> = report.breakdown.iter().filter(|row| page.wide || row.share >= 0.0005).collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    rows.sort_by(|a, b| b.share.total_cmp(&a.share));
+    let steps = report.steps.count;
+    let header = if steps > 0 { "PER STEP" } else { "TOTAL" };
+    // Name, bar, share, time; two spaces or more between them.
+    const NAME: usize = 13;
+    const NUMBERS: usize = 2 + 6 + 3 + 8;
+    let room = page.width.min(100).saturating_sub(NAME + NUMBERS);
+    let title = format!("{:<NAME$}{:<room$}  {:>6}   {header:>8}", "TIME", "", "SHARE");
+    let mut lines = vec![paint(style::HEADER, &title)];
+    for row in rows {
+        let seconds = if steps > 0 { row.seconds / steps as f64 } else { row.seconds };
+        lines.push(format!(
+            "{:<NAME$}{}  {:>6}   {:>8}",
+            row.category.name(),
+            paint(colour(row.category), &bar::bar(row.share, room, page.unicode)),
+            human::cell(&human::percent(row.share)),
+            human::cell(&human::seconds(seconds)),
+        ));
+    }
+    lines.join("\n")
+}
+
+/// One colour a category, the same everywhere.
+fn colour(category: Category) -> Style {
+    match category {
+        Category::Input => AnsiColor::Red.on_default(),
+        Category::ComputeCpu => AnsiColor::Green.on_default(),
+        Category::GpuWait => AnsiColor::Blue.on_default(),
+        Category::Communication => AnsiColor::Magenta.on_default(),
+        Category::Io => AnsiColor::Yellow.on_default(),
+        Category::Python => AnsiColor::Cyan.on_default(),
+        Category::Idle | Category::Other => style::FAINT,
+    }
+}
+
+/// Who is late.
+pub fn stragglers(report: &Report, page: Page) -> String {
+    if report.stragglers.is_empty() {
+        return String::new();
+    }
+    let columns = [
+        ("LATE", Align::Right),
+        ("PID", Align::Right),
+        ("RANK", Align::Right),
+        ("LAST", Align::Right),
+        ("BECAUSE", Align::Flexible),
+    ];
+    let mut table = Table::new(&columns);
+    for late in &report.stragglers {
+        table.row([
+            human::cell(&human::seconds(late.late_ms / 1e3)),
+            late.pid.to_string(),
+            late.rank.map_or(String::new(), |rank| rank.to_string()),
+            human::cell(&human::percent(late.last_share)),
+            late.because.clone(),
+        ]);
+    }
+    titled(&table, page)
+}
+
+/// Processes seen; shown if there are several, or more is wanted.
+pub fn processes(report: &Report, page: Page) -> String {
+    if report.processes.is_empty() || (report.processes.len() == 1 && !page.wide) {
+        return String::new();
+    }
+    /// Rows without `-o wide`.
+    const FEW: usize = 6;
+    let columns = [
+        ("PID", Align::Right),
+        ("RANK", Align::Right),
+        ("PROCESS", Align::Flexible),
+        ("ROLE", Align::Left),
+        ("CPU", Align::Right),
+    ];
+    let mut table = Table::new(&columns);
+    let shown = if page.wide { report.processes.len() } else { FEW };
+    for process in report.processes.iter().take(shown) {
+        table.row([
+            process.pid.to_string(),
+            process.rank.map_or(String::new(), |rank| rank.to_string()),
+            process.name.clone(),
+            process.role.clone(),
+            process.cpu_s.map_or(String::new(), |cpu| human::cell(&human::seconds(cpu))),
+        ]);
+    }
+    let more = report.processes.len().saturating_sub(shown);
+    let mut lines = titled(&table, page);
+    if more > 0 {
+        lines.push('\n');
+        lines.push_str(&paint(style::FAINT, &format!("and {more} more: -o wide")));
+    }
+    lines
+}
+
+/// What the capture saw, lost and cost.
+pub fn capture(report: &Report, page: Page) -> String {
+    let capture = &report.capture;
+    let names = |state: LayerState| {
+        let of = capture.layers.iter().filter(move |layer| layer.state == state);
+        of.map(|layer| layer.layer.clone()).collect::<Vec<_>>()
+    };
+    let mut words = Vec::new();
+    let on = names(LayerState::On);
+    if !on.is_empty() {
+        words.push(on.join(", "));
+    }
+    if capture.lost_events > 0 {
+        words.push(format!("{} lost", human::plural(capture.lost_events, "event", "events")));
+    } else if !capture.layers.is_empty() {
+        words.push("nothing lost".to_owned());
+    }
+    if let Some(share) = capture.overhead_share {
+        words.push(format!("overhead about {}", human::percent(share)));
+    }
+    if let Some(share) = capture.cpu_share {
+        words.push(format!("aictl used {} of a core", human::percent(share)));
+    }
+    if words.is_empty() {
+        return String::new();
+    }
+    let mut lines = vec![labelled("capture  ", &words.join("; "), page.width)];
+    for layer in capture.layers.iter().filter(|layer| layer.state != LayerState::On) {
+        let (word, style) = match layer.state {
+            LayerState::Absent => ("absent", style::FAINT),
+            LayerState::Failed => ("failed", style::WARN),
+            LayerState::Dropped | LayerState::On => ("dropped", style::WARN),
+        };
+        let line = format!("{} {word}: {}", layer.layer, text::plain(&layer.detail));
+        lines.push(paint(style, &text::wrap("         ", &line, page.width)));
+    }
+    for thinned in &capture.thinned_probes {
+        let cost = human::percent(thinned.cost_share);
+        let line = format!("thinned {}: {} (cost {cost})", text::plain(&thinned.probe), text::plain(&thinned.action));
+        lines.push(paint(style::WARN, &text::wrap("         ", &line, page.width)));
+    }
+    lines.join("\n")
+}
+
+/// A table with its header styled.
+pub fn titled(table: &Table, page: Page) -> String {
+    let mut lines = table.render(page.width, page.unicode);
+    if let Some(header) = lines.first_mut() {
+        *header = paint(style::HEADER, header);
+    }
+    lines.join("\n")
+}

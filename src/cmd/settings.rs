@@ -1,0 +1,119 @@
+//! What was meant, from what was typed: flag over environment over configuration over default.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{ArgAction, ColorChoice, ValueEnum, ValueHint};
+use serde::Deserialize;
+
+use super::config::Config;
+use super::env;
+use super::error::Error;
+use crate::view::{Color, Ui, UiOptions};
+
+/// How data is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OutputFormat {
+    /// For people
+    #[default]
+    Table,
+    /// For people, with more rows and columns
+    Wide,
+    /// For programs
+    Json,
+    /// For programs and people
+    Yaml,
+    /// Just the name of what was found
+    Name,
+}
+
+/// When to colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ColorWhen {
+    /// On a terminal, unless NO_COLOR is set
+    #[default]
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// Flags that every subcommand has.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Common options")]
+pub struct CommonArgs {
+    /// Print data as
+    #[arg(short, long, global = true, value_enum, value_name = "FORMAT", env = env::OUTPUT, hide_env = true)]
+    output: Option<OutputFormat>,
+    /// Print no status, progress or hints, only data and errors
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// Print more detail; twice for all of it
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+    /// When to colour
+    #[arg(long, global = true, value_enum, value_name = "WHEN", env = env::COLOR, hide_env = true)]
+    color: Option<ColorWhen>,
+    /// Draw bars and marks in ASCII
+    #[arg(long, global = true)]
+    ascii: bool,
+    /// Configuration file [default: $XDG_CONFIG_HOME/aictl/config.yaml]
+    #[arg(long, global = true, value_name = "FILE", env = env::CONFIG, hide_env = true, value_hint = ValueHint::FilePath)]
+    config: Option<PathBuf>,
+}
+
+/// What was meant, for all subcommands.
+#[derive(Debug)]
+pub struct Settings {
+    /// The way to the terminal.
+    pub ui: Ui,
+    /// How data is printed.
+    pub output: OutputFormat,
+    /// The configuration, for what a subcommand's own flags leave open.
+    pub config: Config,
+}
+
+impl Settings {
+    /// Reads the configuration and settles everything once. An error comes with the way to print it.
+    pub fn new(args: CommonArgs) -> Result<Settings, (Ui, Error)> {
+        let typed = |args: &CommonArgs| UiOptions {
+            color: colour(args.color.unwrap_or_default()),
+            quiet: args.quiet,
+            verbose: args.verbose,
+            ascii: args.ascii,
+            still: false,
+        };
+        let config = match Config::read(args.config.as_deref()) {
+            Ok(config) => config,
+            Err(error) => return Err((Ui::new(typed(&args)), error)),
+        };
+        let output = args.output.or(config.output).unwrap_or_default();
+        let ui = Ui::new(UiOptions {
+            color: colour(args.color.or(config.color).unwrap_or_default()),
+            ascii: args.ascii || config.ascii.unwrap_or(false),
+            still: matches!(output, OutputFormat::Json | OutputFormat::Yaml),
+            ..typed(&args)
+        });
+        Ok(Settings { ui, output, config })
+    }
+}
+
+fn colour(when: ColorWhen) -> Color {
+    match when {
+        ColorWhen::Auto => Color::Auto,
+        ColorWhen::Always => Color::Always,
+        ColorWhen::Never => Color::Never,
+    }
+}
+
+/// The value of `--color`, found before parsing, because the parser itself prints help and errors.
+pub fn color_before_parsing(arguments: &[OsString]) -> Option<ColorChoice> {
+    let ours = arguments.iter().take_while(|argument| *argument != "--");
+    let texts: Vec<&str> = ours.filter_map(|argument| argument.to_str()).collect();
+    let separate = texts.windows(2).rev().find(|pair| pair[0] == "--color").map(|pair| pair[1]);
+    let joined = texts.iter().rev().find_map(|text| text.strip_prefix("--color="));
+    joined.or(separate)?.parse().ok()
+}

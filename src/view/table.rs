@@ -1,0 +1,121 @@
+//! Tables as kubectl prints them: no borders, upper-case header, three spaces between columns.
+
+use comfy_table::{CellAlignment, presets};
+
+use super::text;
+
+/// How a column's cells line up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Align {
+    /// Texts.
+    Left,
+    /// Numbers.
+    Right,
+    /// Texts that may be cut in the middle when the line is too long.
+    Flexible,
+}
+
+/// A table on its way to the terminal.
+#[derive(Debug, Clone)]
+pub struct Table {
+    columns: Vec<(&'static str, Align)>,
+    rows: Vec<Vec<String>>,
+}
+
+/// Spaces between columns.
+const GUTTER: usize = 3;
+/// A flexible column is never cut below this.
+const NARROWEST: usize = 16;
+
+impl Table {
+    /// Starts a table with these headers.
+    pub fn new(columns: &[(&'static str, Align)]) -> Table {
+        Table { columns: columns.to_vec(), rows: Vec::new() }
+    }
+
+    /// Adds a row; an empty cell shows as `<none>`.
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        let shown = |cell: String| if cell.is_empty() { "<none>".to_owned() } else { text::plain(&cell) };
+        self.rows.push(cells.into_iter().map(shown).collect());
+    }
+
+    /// Whether it has no rows.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Renders header and rows, one line each, cut to `width` where a column allows it.
+    pub fn render(&self, width: usize, unicode: bool) -> Vec<String> {
+        let limits = self.limits(width);
+        let mut table = comfy_table::Table::new();
+        table.load_style(presets::NOTHING);
+        table.set_header(self.columns.iter().map(|(name, _)| *name));
+        for row in &self.rows {
+            table.add_row(row.iter().zip(&limits).map(|(cell, limit)| text::shorten(cell, *limit, unicode)));
+        }
+        for (index, (_, align)) in self.columns.iter().enumerate() {
+            if let Some(column) = table.column_mut(index) {
+                column.set_padding((0, GUTTER as u16));
+                if *align == Align::Right {
+                    column.set_cell_alignment(CellAlignment::Right);
+                }
+            }
+        }
+        table.lines().map(|line| line.trim_end().to_owned()).collect()
+    }
+
+    /// The widest each column may be.
+    fn limits(&self, width: usize) -> Vec<usize> {
+        let widths: Vec<usize> = (0..self.columns.len())
+            .map(|i| {
+                let cells = self.rows.iter().filter_map(|row| row.get(i)).map(|cell| cell.chars().count());
+                cells.max().unwrap_or(0).max(self.columns[i].0.len())
+            })
+            .collect();
+        let gutters = GUTTER * self.columns.len().saturating_sub(1);
+        let excess = (widths.iter().sum::<usize>() + gutters).saturating_sub(width);
+        let flexible = |i: usize| self.columns[i].1 == Align::Flexible;
+        // What is too long is taken from the flexible columns, from the widest first.
+        let mut limits = widths;
+        for _ in 0..excess {
+            let widest = (0..limits.len()).filter(|&i| flexible(i)).max_by_key(|&i| limits[i]);
+            match widest {
+                Some(i) if limits[i] > NARROWEST => limits[i] -= 1,
+                _ => break,
+            }
+        }
+        limits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Table {
+        let mut table = Table::new(&[("NAME", Align::Flexible), ("TIME", Align::Right), ("WHERE", Align::Left)]);
+        table.row(["a_rather_long_function_name".to_owned(), "1.2s".to_owned(), "train.py:31".to_owned()]);
+        table.row(["short".to_owned(), "30ms".to_owned(), String::new()]);
+        table
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let lines = sample().render(80, true);
+        assert_eq!(
+            lines,
+            [
+                "NAME                          TIME   WHERE",
+                "a_rather_long_function_name   1.2s   train.py:31",
+                "short                         30ms   <none>",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_flexible_column_gives_way() {
+        let lines = sample().render(40, true);
+        assert_eq!(lines[1], "a_rather_…tion_name   1.2s   train.py:31");
+        assert!(lines.iter().all(|line| line.chars().count() <= 40), "{lines:#?}");
+    }
+}

@@ -1,0 +1,64 @@
+//! Text that fits: wrapped or cut to a width in characters.
+
+/// Wraps words to `width` characters. The first line starts with `first`, the others with as
+/// many spaces. A word longer than a line stands alone and sticks out: paths must stay whole.
+pub fn wrap(first: &str, text: &str, width: usize) -> String {
+    let indent = first.chars().count();
+    let mut lines = vec![first.to_owned()];
+    let mut used = indent;
+    for word in text.split_whitespace() {
+        let size = word.chars().count();
+        if used > indent && used + 1 + size > width {
+            lines.push(" ".repeat(indent));
+            used = indent;
+        }
+        if let Some(line) = lines.last_mut() {
+            if used > indent {
+                line.push(' ');
+                used += 1;
+            }
+            line.push_str(word);
+            used += size;
+        }
+    }
+    lines.join("\n")
+}
+
+/// Cuts a text to `width` characters, taking from the middle and marking the place, since the
+/// ends of paths and of C++ names tell most.
+pub fn shorten(text: &str, width: usize, unicode: bool) -> String {
+    let size = text.chars().count();
+    if size <= width {
+        return text.to_owned();
+    }
+    let mark = if unicode { "…" } else { ".." };
+    let room = width.saturating_sub(mark.chars().count());
+    let (head, tail) = (room.div_ceil(2), room / 2);
+    let start: String = text.chars().take(head).collect();
+    let end: String = text.chars().skip(size - tail).collect();
+    format!("{start}{mark}{end}")
+}
+
+/// One line without control characters: what comes from a recording may hold anything.
+pub fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_wrap_under_the_first() {
+        assert_eq!(wrap("do  ", "raise num_workers from 2 to 8", 20), "do  raise\n    num_workers from\n    2 to 8");
+        assert_eq!(wrap("", "a /very/long/path/that/stays/whole b", 10), "a\n/very/long/path/that/stays/whole\nb");
+    }
+
+    #[test]
+    fn long_names_lose_their_middle() {
+        assert_eq!(shorten("abcdefghij", 10, true), "abcdefghij");
+        assert_eq!(shorten("abcdefghijk", 6, true), "abc…jk");
+        assert_eq!(shorten("abcdefghijk", 6, false), "ab..jk");
+        assert_eq!(plain("a\u{1b}[31mb\n"), "a?[31mb?");
+    }
+}

@@ -1,0 +1,172 @@
+//! The plan of the house (docs/architecture.md), checked against the source.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Who may use whom; a room that is not listed may not exist. `cmd` may use all.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("host", &[]),
+    ("gpu", &[]),
+    ("cluster", &[]),
+    ("profile", &["host", "trace"]),
+    ("trace", &[]),
+    ("analyze", &["trace"]),
+    ("fault", &[]),
+    ("act", &["cluster"]),
+    ("queue", &["cluster", "act", "host"]),
+    ("preload", &["cluster", "act", "host"]),
+    ("tui", &["trace", "analyze", "view"]),
+    ("view", &[]),
+];
+
+/// Rooms that judge: no clock, file, network, process or randomness.
+const PURE: [&str; 3] = ["trace", "analyze", "fault"];
+const IMPURE: [&str; 7] =
+    ["std::fs", "std::net", "std::process", "std::env", "Instant::now", "SystemTime", "Timestamp::now"];
+
+/// Lines a file may have; most have a quarter.
+const LONGEST: usize = 500;
+
+fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+fn rust_files(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+fn rooms() -> BTreeSet<String> {
+    let entries = fs::read_dir(source()).unwrap().flatten();
+    let rooms = entries.filter(|entry| entry.path().is_dir());
+    rooms.map(|entry| entry.file_name().into_string().unwrap()).filter(|name| name != "bin").collect()
+}
+
+/// The code of a file without comments and without its tests.
+fn code(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    let text = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+    text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
+}
+
+/// The rooms that some code names: `crate::trace::…`, `use crate::{host, trace}`.
+fn named_rooms(code: &str) -> BTreeSet<String> {
+    let mut named = BTreeSet::new();
+    for rest in code.split("crate::").skip(1) {
+        let word = |text: &str| {
+            text.trim_start().split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default().to_owned()
+        };
+        let Some(group) = rest.strip_prefix('{') else {
+            named.insert(word(rest));
+            continue;
+        };
+        // Names at the group's own depth.
+        let mut depth = 0;
+        let mut item = String::new();
+        for c in group.chars() {
+            match c {
+                '{' => depth += 1,
+                '}' if depth == 0 => break,
+                '}' => depth -= 1,
+                ',' if depth == 0 => {
+                    named.insert(word(&item));
+                    item.clear();
+                    continue;
+                }
+                _ => {}
+            }
+            item.push(c);
+        }
+        named.insert(word(&item));
+    }
+    named
+}
+
+#[test]
+fn rooms_are_named_in_groups_and_paths() {
+    let named = named_rooms("use crate::{host::{maps, os}, trace};\nlet x = crate::view::Ui::new();");
+    assert_eq!(named.into_iter().collect::<Vec<_>>(), ["host", "trace", "view"]);
+}
+
+#[test]
+fn no_room_uses_another_that_it_should_not() {
+    let rooms = rooms();
+    let mut wrong = Vec::new();
+    for room in &rooms {
+        let allowed: Vec<&str> = match ARROWS.iter().find(|(name, _)| name == room) {
+            Some((_, allowed)) => allowed.to_vec(),
+            None if room == "cmd" => continue,
+            None => panic!("room {room} is not in the plan: docs/architecture.md and ARROWS here"),
+        };
+        for file in rust_files(&source().join(room)) {
+            for used in named_rooms(&code(&file)) {
+                if rooms.contains(&used) && used != *room && !allowed.contains(&used.as_str()) {
+                    wrong.push(format!("{}: {room} may not use {used}", file.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn arrows_make_no_circle() {
+    fn reaches(from: &str, to: &str, depth: usize) -> bool {
+        let next = ARROWS.iter().find(|(name, _)| *name == from).map_or(&[][..], |(_, next)| next);
+        depth > 0 && next.iter().any(|room| *room == to || reaches(room, to, depth - 1))
+    }
+    for (room, _) in ARROWS {
+        assert!(!reaches(room, room, ARROWS.len()), "{room} uses itself");
+    }
+}
+
+#[test]
+fn judges_are_pure() {
+    let mut wrong = Vec::new();
+    for room in PURE {
+        let directory = source().join(room);
+        if !directory.exists() {
+            continue;
+        }
+        for file in rust_files(&directory) {
+            let code = code(&file);
+            wrong.extend(
+                IMPURE.iter().filter(|word| code.contains(*word)).map(|word| format!("{}: {word}", file.display())),
+            );
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_room_says_what_it_is_for() {
+    let library = fs::read_to_string(source().join("lib.rs")).unwrap();
+    for room in rooms() {
+        let text = fs::read_to_string(source().join(&room).join("mod.rs")).unwrap();
+        let lines = text.lines().take_while(|line| line.starts_with("//!")).count();
+        assert!((2..=10).contains(&lines), "src/{room}/mod.rs opens with {lines} lines of //!, not 2 to 10");
+        assert!(library.contains(&format!("pub mod {room};")), "src/lib.rs does not name {room}");
+    }
+}
+
+#[test]
+fn files_stay_short() {
+    let mut long = Vec::new();
+    for file in rust_files(&source()) {
+        let lines = fs::read_to_string(&file).unwrap().lines().count();
+        let limit = if file.ends_with("bin/aictl.rs") { 40 } else { LONGEST };
+        if lines > limit {
+            long.push(format!("{}: {lines} lines, at most {limit}", file.display()));
+        }
+    }
+    assert!(long.is_empty(), "{}", long.join("\n"));
+}
