@@ -10,8 +10,6 @@ use crate::trace::{CaptureMeta, Sink};
 
 /// The reader wakes at least this often; the kernel wakes it earlier when a ring fills.
 const TICK: Duration = Duration::from_millis(100);
-/// Counters, notes and the budget are looked at this often.
-const SECOND: Duration = Duration::from_secs(1);
 
 /// Captures the processes named in `options` into `sink` until `stop` is set, the duration
 /// is over or the targets are gone; returns the notes that were also written last.
@@ -29,7 +27,7 @@ pub fn capture(
     progress(CaptureProgress::Attached { took: began.elapsed(), layers: &session.layer_statuses() });
 
     let attached = Instant::now();
-    let mut next_second = attached + SECOND;
+    let mut next_look = attached + session.look_interval();
     let mut next_progress = attached;
     while !stop.load(Ordering::Relaxed) {
         let left = options.duration.map_or(TICK, |d| d.saturating_sub(attached.elapsed()));
@@ -40,9 +38,9 @@ pub fn capture(
         session.drain(&mut rings)?;
         session.tick()?;
         let now = Instant::now();
-        if now >= next_second {
-            session.second()?;
-            next_second = now + SECOND;
+        if now >= next_look {
+            session.look()?;
+            next_look = now + session.look_interval();
         }
         if now >= next_progress {
             progress(session.progress(attached.elapsed()));

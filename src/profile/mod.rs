@@ -4,15 +4,22 @@
 //! by process, and gone with their file descriptors when aictl ends, however it ends.
 //! Kernel side in bpf/ (C, CO-RE; compiled objects committed); prints nothing.
 
+mod budget;
 mod capture;
 mod convert;
+mod dispatch;
 mod error;
+mod governor;
 mod loader;
+mod meter;
+mod notes;
 mod options;
 mod output;
+mod pricing;
 pub(crate) mod records;
 mod rings;
 mod session;
+mod thinning;
 
 pub use capture::capture;
 pub use error::CaptureError;

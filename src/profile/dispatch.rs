@@ -1,0 +1,115 @@
+//! Hands the kernel's records to those who turn them into slices.
+
+use aya::maps::{MapData, RingBuf};
+
+use super::CaptureError;
+use super::meter::Class;
+use super::records::{self, Block, Fault, Head, OffCpu, PathEvent, Syscall, Task, kind};
+use super::rings::Rings;
+use super::session::Session;
+
+impl Session<'_> {
+    /// Hands everything in the rings on to the recording.
+    pub fn drain(&mut self, rings: &mut Rings) -> Result<(), CaptureError> {
+        let ended = std::mem::take(&mut self.ended);
+        self.drain_rare(&mut rings.rare)?;
+        self.drain_slices(rings)?;
+        for (pid, tid, whole) in ended {
+            self.sched.forget(tid);
+            self.out.forget_thread(tid);
+            if whole {
+                self.io.forget_process(pid);
+                self.out.forget_process(pid);
+            }
+        }
+        Ok(())
+    }
+
+    fn drain_slices(&mut self, rings: &mut Rings) -> Result<(), CaptureError> {
+        while let Some(item) = rings.slices.next() {
+            let Some(head) = records::read::<Head>(&item) else { continue };
+            let done = match head.kind {
+                kind::ON_CPU => {
+                    self.budget.meter.hit(head.tgid, head.tid, Class::Sched);
+                    self.sched.on_cpu(&head, &mut self.out)
+                }
+                kind::OFF_CPU => match records::read::<OffCpu>(&item) {
+                    Some(record) => self.sched.off_cpu(&record, &mut self.out),
+                    None => Ok(()),
+                },
+                kind::SYSCALL => match records::read::<Syscall>(&item) {
+                    Some(record) => {
+                        // Its path may have been told after the rare ring was last read.
+                        if record.file != 0 && self.io.paths.get(record.file).is_none() {
+                            self.drain_rare(&mut rings.rare)?;
+                        }
+                        self.io.syscall(&record, &mut self.out)
+                    }
+                    None => Ok(()),
+                },
+                _ => Ok(()),
+            };
+            done.map_err(CaptureError::Write)?;
+        }
+        Ok(())
+    }
+
+    fn drain_rare(&mut self, rare: &mut RingBuf<MapData>) -> Result<(), CaptureError> {
+        while let Some(item) = rare.next() {
+            let Some(head) = records::read::<Head>(&item) else { continue };
+            match head.kind {
+                kind::PATH => {
+                    if let Some(event) = records::read::<PathEvent>(&item) {
+                        self.io.paths.tell(&event);
+                    }
+                }
+                kind::BLOCK => {
+                    if let Some(record) = records::read::<Block>(&item) {
+                        self.io.block(&record, &mut self.out).map_err(CaptureError::Write)?;
+                    }
+                }
+                kind::FAULT => {
+                    if let Some(record) = records::read::<Fault>(&item) {
+                        self.io.fault(&record, &mut self.out).map_err(CaptureError::Write)?;
+                    }
+                }
+                kind::MAPPED => {
+                    if let Some(followed) = self.followed.get_mut(&head.tgid) {
+                        followed.dirty = true;
+                    }
+                }
+                kind::FORK | kind::EXEC | kind::EXIT => {
+                    if let Some(task) = records::read::<Task>(&item) {
+                        self.task(&task)?;
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn task(&mut self, task: &Task) -> Result<(), CaptureError> {
+        let head = &task.head;
+        match head.kind {
+            kind::FORK => {
+                let root = self.kernel.target(head.id).map_or(head.tgid, |t| t.root);
+                self.follow(head.id, root)?;
+            }
+            kind::EXEC => {
+                if let Some(followed) = self.followed.get_mut(&head.tgid) {
+                    followed.dirty = true;
+                }
+                self.out.describe(head.tgid).map_err(CaptureError::Write)?;
+            }
+            _ => {
+                let whole = head.aux != 0;
+                self.ended.push((head.tgid, head.tid, whole));
+                if whole && let Some(followed) = self.followed.remove(&head.tgid) {
+                    self.gone_cpu_ns += followed.cpu_ns.saturating_sub(followed.cpu_first_ns);
+                }
+            }
+        }
+        Ok(())
+    }
+}

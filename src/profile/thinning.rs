@@ -1,0 +1,54 @@
+//! Carries out what the budget decides: less of the dearest probes.
+
+use super::CaptureError;
+use super::governor::Thin;
+use super::loader::Group;
+use super::meter::Class;
+use super::session::Session;
+use crate::trace::{LayerState, Thinned};
+
+/// The longest that short waits may go without a Python stack, ns.
+const WAIT_STACK_MAX_NS: u64 = 50_000_000;
+
+impl Session<'_> {
+    /// Thins one class; what was done is noted for the report.
+    pub(super) fn thin(&mut self, thin: &Thin, now_ns: u64) -> Result<(), CaptureError> {
+        let done = match thin.class {
+            Class::Syscall => self.thin_syscalls()?,
+            Class::Sched => {
+                self.kernel.detach(Group::Sched);
+                self.drop_layer(thin.class, "detached to hold the overhead budget");
+                Some(("context switches".to_owned(), "detached".to_owned()))
+            }
+            _ => None,
+        };
+        if let Some((probe, action)) = done {
+            self.meta.thinned.push(Thinned {
+                probe,
+                action,
+                ts_ns: now_ns,
+                hits_per_s: thin.hits_per_s,
+                cost_share: thin.share,
+            });
+        }
+        Ok(())
+    }
+
+    /// First fewer Python stacks at the end of waits, which are the dear part; then no system calls at all.
+    fn thin_syscalls(&mut self) -> Result<Option<(String, String)>, CaptureError> {
+        if self.settings.wait_stack_threshold < WAIT_STACK_MAX_NS {
+            let threshold = (self.settings.wait_stack_threshold * 5).min(WAIT_STACK_MAX_NS);
+            self.settings.wait_stack_threshold = threshold;
+            self.kernel.set(self.settings)?;
+            let action = format!("after waits of {} ms or longer", threshold / 1_000_000);
+            return Ok(Some(("Python stacks of waits".to_owned(), action)));
+        }
+        self.kernel.detach(Group::Syscall);
+        self.drop_layer(Class::Syscall, "detached to hold the overhead budget");
+        Ok(Some(("system calls".to_owned(), "detached".to_owned())))
+    }
+
+    fn drop_layer(&mut self, class: Class, why: &str) {
+        self.set_status(class.layer(), LayerState::Dropped, why);
+    }
+}
