@@ -16,6 +16,9 @@ mod notes;
 mod options;
 mod output;
 mod pricing;
+// Wired into the capture by its session.
+#[allow(dead_code, unused_imports)]
+mod python;
 pub(crate) mod records;
 mod rings;
 mod session;
