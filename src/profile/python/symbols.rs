@@ -85,11 +85,16 @@ fn version_text(data: &[u8]) -> Option<String> {
         let mut parts = text.split('.').skip(1);
         let (minor, micro) = (parts.next(), parts.next());
         let python = matches!(minor, Some("7" | "8" | "9" | "10"));
-        if python && micro.is_some_and(|m| m.starts_with(|c: char| c.is_ascii_digit())) && parts.next().is_none() {
+        if python && micro.is_some_and(is_micro) && parts.next().is_none() {
             return Some(text.to_owned());
         }
     }
     None
+}
+
+/// "18", "0rc2", "2+".
+fn is_micro(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_digit()) && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '+')
 }
 
 #[cfg(test)]
