@@ -81,6 +81,14 @@ impl FromStr for LayerList {
     }
 }
 
+/// Reads a process id.
+pub fn pid(text: &str) -> Result<u32, String> {
+    match text.trim().parse() {
+        Ok(0) | Err(_) => Err("not a process id".to_owned()),
+        Ok(pid) => Ok(pid),
+    }
+}
+
 /// The layers that can be captured.
 fn layer_names() -> Vec<&'static str> {
     Layers::ALL_LAYERS.iter().map(|layer| layer.name()).collect()

@@ -15,9 +15,16 @@ pub fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
         strict_booleans: true,
         legacy_octal_numbers: true,
         reject_unsupported_tags: true,
-        with_snippet: true,
+        with_snippet: false,
     };
-    serde_yaml::from_str_with_options(text, options).map_err(|error| YamlError(error.to_string().trim_end().to_owned()))
+    serde_yaml::from_str_with_options(text, options).map_err(|error| {
+        let text = error.render_with_formatter(&serde_yaml::UserMessageFormatter);
+        // The place comes first, as people look for it.
+        YamlError(match text.trim_end().rsplit_once(" at line ") {
+            Some((what, place)) => format!("line {place}: {what}"),
+            None => text,
+        })
+    })
 }
 
 /// Writes a document; what other readers could take for a boolean or a number is quoted.

@@ -40,7 +40,7 @@ use progress::Teller;
 )]
 pub struct Args {
     /// Process to record; again for more, such as the ranks of one job
-    #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',', add = ArgValueCandidates::new(running_pythons))]
+    #[arg(short, long = "pid", value_name = "PID", value_parser = values::pid, value_delimiter = ',', add = ArgValueCandidates::new(running_pythons))]
     pids: Vec<u32>,
     /// Other targets, for a clear word on what can't be recorded (yet)
     #[arg(value_name = "TARGET", hide = true)]

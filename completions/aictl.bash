@@ -1,0 +1,2 @@
+# bash completion for aictl
+source <(COMPLETE=bash aictl)

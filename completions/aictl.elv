@@ -1,0 +1,2 @@
+# elvish completion for aictl
+eval (E:COMPLETE=elvish aictl | slurp)

@@ -1,0 +1,2 @@
+# fish completion for aictl
+COMPLETE=fish aictl | source
