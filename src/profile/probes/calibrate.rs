@@ -1,0 +1,72 @@
+//! What a probe's hit costs on this machine, measured on a function of our own.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use super::OBJECT;
+use crate::profile::multi::Multi;
+
+/// Costs of one hit, ns.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct HitCost {
+    /// A probe on an emulated instruction, with a program that does little.
+    pub probe_ns: f64,
+    /// A return probe.
+    pub return_ns: f64,
+}
+
+impl Default for HitCost {
+    /// Measured on a 2.6 GHz virtual machine: what to assume when measuring fails.
+    fn default() -> Self {
+        HitCost { probe_ns: 900.0, return_ns: 1200.0 }
+    }
+}
+
+const CALLS: u32 = 2000;
+
+/// Starts with a push and can't be inlined or removed.
+#[unsafe(naked)]
+extern "C" fn probed() {
+    core::arch::naked_asm!("push rbp", "mov rbp, rsp", "pop rbp", "ret")
+}
+
+fn time_calls() -> f64 {
+    let started = Instant::now();
+    for _ in 0..CALLS {
+        std::hint::black_box(probed as extern "C" fn())();
+    }
+    started.elapsed().as_nanos() as f64 / f64::from(CALLS)
+}
+
+/// Measures the cost of a hit by probing ourselves a few thousand times.
+pub(crate) fn calibrate() -> io::Result<HitCost> {
+    let multi = Multi::load(OBJECT, &|_| None).map_err(io::Error::other)?;
+    let address = probed as extern "C" fn() as usize as u64;
+    let maps = crate::host::maps::of(std::process::id())?;
+    let mapping = maps.iter().find(|m| (m.start..m.end).contains(&address)).ok_or(io::ErrorKind::NotFound)?;
+    let path = CString::new("/proc/self/exe")?;
+    let point = [(address - mapping.start + mapping.offset, 0)];
+    let plain = time_calls();
+    let measure = |on_return| -> io::Result<f64> {
+        let _link: OwnedFd = multi.attach("calibrate", &path, &point, on_return)?;
+        time_calls(); // The first hits fault pages in.
+        Ok((time_calls() - plain).max(0.0))
+    };
+    Ok(HitCost { probe_ns: measure(false)?, return_ns: measure(true)? })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_hit_costs_what_a_trap_costs() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: needs root");
+            return;
+        }
+        let cost = super::calibrate().unwrap();
+        assert!((50.0..100_000.0).contains(&cost.probe_ns), "{cost:?}");
+        assert!((50.0..100_000.0).contains(&cost.return_ns), "{cost:?}");
+    }
+}

@@ -1,0 +1,344 @@
+//! As much of an ELF64 file as the probes need, read with pread: a library half a gigabyte
+//! long costs its symbol table, and one that is truncated meanwhile gives an error, no SIGBUS.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use bytemuck::{Pod, Zeroable};
+use rustc_hash::FxHashMap;
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Header {
+    ident: [u8; 16],
+    kind: u16,
+    machine: u16,
+    version: u32,
+    entry: u64,
+    program_offset: u64,
+    section_offset: u64,
+    flags: u32,
+    header_size: u16,
+    program_size: u16,
+    program_count: u16,
+    section_size: u16,
+    section_count: u16,
+    names: u16,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Program {
+    kind: u32,
+    flags: u32,
+    offset: u64,
+    address: u64,
+    physical: u64,
+    file_size: u64,
+    memory_size: u64,
+    align: u64,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Section {
+    name: u32,
+    kind: u32,
+    flags: u64,
+    address: u64,
+    offset: u64,
+    size: u64,
+    link: u32,
+    info: u32,
+    align: u64,
+    entry_size: u64,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct RawSymbol {
+    name: u32,
+    info: u8,
+    other: u8,
+    section: u16,
+    value: u64,
+    size: u64,
+}
+
+const EM_X86_64: u16 = 62;
+const PT_LOAD: u32 = 1;
+const SHT_SYMTAB: u32 = 2;
+const SHT_NOTE: u32 = 7;
+const SHT_DYNSYM: u32 = 11;
+/// More than any real library has; a corrupt header must not make us reserve the machine's memory.
+const MOST_BYTES: u64 = 1 << 30;
+
+/// Which of a file's symbol tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Table {
+    /// What the dynamic linker sees.
+    Dynamic,
+    /// Everything, when the file is not stripped.
+    Full,
+}
+
+/// A symbol that is defined in the file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Symbol<'a> {
+    /// Its name, mangled.
+    pub name: &'a str,
+    /// Its address in the file's own numbering.
+    pub address: u64,
+    /// Its size, bytes; 0 where the file does not say.
+    pub size: u64,
+    /// Whether it is a function.
+    pub code: bool,
+}
+
+/// One symbol table with its names.
+pub(crate) struct Symbols {
+    table: Vec<u8>,
+    names: Vec<u8>,
+}
+
+impl Symbols {
+    /// Iterates over the defined symbols.
+    pub fn iter(&self) -> impl Iterator<Item = Symbol<'_>> {
+        self.table.chunks_exact(size_of::<RawSymbol>()).filter_map(|raw| {
+            let raw: RawSymbol = bytemuck::pod_read_unaligned(raw);
+            if raw.section == 0 {
+                return None;
+            }
+            let rest = self.names.get(raw.name as usize..)?;
+            let name = rest.get(..rest.iter().position(|b| *b == 0)?)?;
+            let name = std::str::from_utf8(name).ok()?;
+            let kind = raw.info & 15;
+            // STT_FUNC and STT_GNU_IFUNC; an ifunc's address is its resolver's, of no use here.
+            Some(Symbol { name, address: raw.value, size: raw.size, code: kind == 2 })
+        })
+    }
+
+    /// Whether `text` occurs among the names: a quick look before a slow search.
+    pub fn mention(&self, text: &str) -> bool {
+        contains(&self.names, text.as_bytes())
+    }
+}
+
+/// Whether `needle` occurs in `hay`.
+pub(crate) fn contains(hay: &[u8], needle: &[u8]) -> bool {
+    let Some(&last) = needle.last() else { return true };
+    let mut at = needle.len() - 1;
+    while let Some(found) = hay.get(at..).and_then(|rest| rest.iter().position(|b| *b == last)) {
+        let end = at + found + 1;
+        if hay[end - needle.len()..end] == *needle {
+            return true;
+        }
+        at = end;
+    }
+    false
+}
+
+/// An open ELF file.
+pub(crate) struct Elf {
+    file: File,
+    segments: Vec<Program>,
+    sections: Vec<Section>,
+    names: Vec<u8>,
+}
+
+impl Elf {
+    /// Reads the headers of a 64-bit x86-64 file.
+    pub fn open(file: File) -> io::Result<Elf> {
+        let header: Header = read_one(&file, 0)?;
+        let right = header.ident.starts_with(b"\x7fELF\x02\x01") && header.machine == EM_X86_64;
+        if !right {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "not an x86-64 ELF file"));
+        }
+        let mut elf = Elf { segments: Vec::new(), sections: Vec::new(), names: Vec::new(), file };
+        for i in 0..u64::from(header.program_count) {
+            let program: Program = read_one(&elf.file, header.program_offset + i * u64::from(header.program_size))?;
+            if program.kind == PT_LOAD {
+                elf.segments.push(program);
+            }
+        }
+        if header.section_offset != 0 {
+            for i in 0..u64::from(header.section_count) {
+                elf.sections.push(read_one(&elf.file, header.section_offset + i * u64::from(header.section_size))?);
+            }
+        }
+        if let Some(names) = elf.sections.get(usize::from(header.names)) {
+            elf.names = elf.section_bytes(names)?;
+        }
+        Ok(elf)
+    }
+
+    /// The file itself.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    fn section_bytes(&self, section: &Section) -> io::Result<Vec<u8>> {
+        if section.size > MOST_BYTES || section.size > self.file.metadata()?.len() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a section longer than its file"));
+        }
+        let mut bytes = vec![0; section.size as usize];
+        self.file.read_exact_at(&mut bytes, section.offset)?;
+        Ok(bytes)
+    }
+
+    fn section_named(&self, wanted: &str) -> Option<&Section> {
+        self.sections.iter().find(|s| {
+            let name = self.names.get(s.name as usize..).unwrap_or_default();
+            name.split(|b| *b == 0).next() == Some(wanted.as_bytes())
+        })
+    }
+
+    /// A symbol table; `None` if the file has none.
+    pub fn symbols(&self, table: Table) -> io::Result<Option<Symbols>> {
+        let kind = if table == Table::Dynamic { SHT_DYNSYM } else { SHT_SYMTAB };
+        let Some(section) = self.sections.iter().find(|s| s.kind == kind) else { return Ok(None) };
+        let Some(names) = self.sections.get(section.link as usize) else { return Ok(None) };
+        Ok(Some(Symbols { table: self.section_bytes(section)?, names: self.section_bytes(names)? }))
+    }
+
+    /// The symbols of a table whose names `worth` accepts: (address, size, name), in no order.
+    /// Reads in pieces: the names of a big library alone take a hundred megabytes.
+    pub fn named_symbols(&self, table: Table, worth: &dyn Fn(&str) -> bool) -> io::Result<Vec<(u64, u64, Box<str>)>> {
+        let kind = if table == Table::Dynamic { SHT_DYNSYM } else { SHT_SYMTAB };
+        let mut found = Vec::new();
+        let Some(section) = self.sections.iter().find(|s| s.kind == kind) else { return Ok(found) };
+        let Some(strings) = self.sections.get(section.link as usize) else { return Ok(found) };
+        let mut names: FxHashMap<u32, Box<str>> = FxHashMap::default();
+        let mut at = 0;
+        self.pieces(strings, b'\0', &mut |piece| {
+            for name in piece.split_inclusive(|b| *b == 0) {
+                if let Some(text) = std::str::from_utf8(name.strip_suffix(b"\0").unwrap_or(name)).ok().filter(|n| worth(n)) {
+                    names.insert(at, text.into());
+                }
+                at += name.len() as u32;
+            }
+        })?;
+        let mut raw = vec![0; (1 << 16) * size_of::<RawSymbol>()];
+        let mut done = 0;
+        while done < section.size && !names.is_empty() {
+            let length = raw.len().min((section.size - done) as usize);
+            self.file.read_exact_at(&mut raw[..length], section.offset + done)?;
+            done += length as u64;
+            for symbol in raw[..length].chunks_exact(size_of::<RawSymbol>()) {
+                let symbol: RawSymbol = bytemuck::pod_read_unaligned(symbol);
+                if let Some(name) = names.get(&symbol.name).filter(|_| symbol.section != 0) {
+                    found.push((symbol.value, symbol.size, name.clone()));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Hands a section on in pieces of about a megabyte that end after `stop`.
+    fn pieces(&self, section: &Section, stop: u8, take: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+        let mut buffer = vec![0; 1 << 20];
+        let (mut kept, mut done) = (0, 0);
+        while done < section.size {
+            if kept == buffer.len() {
+                buffer.resize(buffer.len() * 2, 0);
+            }
+            let length = (buffer.len() - kept).min((section.size - done) as usize);
+            self.file.read_exact_at(&mut buffer[kept..kept + length], section.offset + done)?;
+            done += length as u64;
+            let filled = kept + length;
+            let end = buffer[..filled].iter().rposition(|b| *b == stop).map_or(0, |i| i + 1);
+            take(&buffer[..end]);
+            buffer.copy_within(end..filled, 0);
+            kept = filled - end;
+        }
+        take(&buffer[..kept]);
+        Ok(())
+    }
+
+    /// The bytes of a section, empty if there is none of that name.
+    pub fn section(&self, name: &str) -> io::Result<Vec<u8>> {
+        self.section_named(name).map_or(Ok(Vec::new()), |s| self.section_bytes(s))
+    }
+
+    /// Where an address lies in the file.
+    pub fn offset_of(&self, address: u64) -> Option<u64> {
+        let segment = self.segments.iter().find(|s| address >= s.address && address - s.address < s.file_size)?;
+        Some(address - segment.address + segment.offset)
+    }
+
+    /// The address of what lies at an offset of the file.
+    pub fn address_of(&self, offset: u64) -> Option<u64> {
+        let segment = self.segments.iter().find(|s| offset >= s.offset && offset - s.offset < s.file_size)?;
+        Some(offset - segment.offset + segment.address)
+    }
+
+    /// Reads up to `length` bytes at an address.
+    pub fn read(&self, address: u64, length: usize) -> io::Result<Vec<u8>> {
+        let offset = self.offset_of(address).ok_or(io::ErrorKind::InvalidInput)?;
+        let mut bytes = vec![0; length];
+        let mut done = 0;
+        while done < length {
+            match self.file.read_at(&mut bytes[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        bytes.truncate(done);
+        Ok(bytes)
+    }
+
+    /// The linker's build id in hexadecimal, if there is one.
+    pub fn build_id(&self) -> Option<String> {
+        let note = self.sections.iter().find(|s| {
+            s.kind == SHT_NOTE
+                && self.names.get(s.name as usize..).is_some_and(|n| n.starts_with(b".note.gnu.build-id\0"))
+        })?;
+        let bytes = self.section_bytes(note).ok()?;
+        // Name's length, descriptor's length, type, "GNU\0", descriptor.
+        let length = u32::from_le_bytes(bytes.get(4..8)?.try_into().ok()?) as usize;
+        let id = bytes.get(16..16 + length)?;
+        Some(id.iter().map(|b| format!("{b:02x}")).collect())
+    }
+}
+
+fn read_one<T: Pod>(file: &File, offset: u64) -> io::Result<T> {
+    let mut value = T::zeroed();
+    file.read_exact_at(bytemuck::bytes_of_mut(&mut value), offset)?;
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_executable_shows_its_symbols() {
+        let elf = Elf::open(File::open("/proc/self/exe").unwrap()).unwrap();
+        let symbols = elf.symbols(Table::Full).unwrap().expect("tests are not stripped");
+        let main = symbols.iter().find(|s| s.name == "main").unwrap();
+        assert!(main.code);
+        let offset = elf.offset_of(main.address).unwrap();
+        assert_eq!(elf.address_of(offset), Some(main.address));
+        assert_eq!(elf.read(main.address, 4).unwrap().len(), 4);
+        assert!(symbols.mention("main") && !symbols.mention("no_symbol_is_called_like_this_one?"));
+    }
+
+    #[test]
+    fn garbage_is_refused() {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&[0x7f; 200], 0).unwrap();
+        assert!(Elf::open(file).is_err());
+        let short = tempfile::tempfile().unwrap();
+        short.write_all_at(b"\x7fELF\x02\x01", 0).unwrap();
+        assert!(Elf::open(short).is_err());
+    }
+
+    #[test]
+    fn contains_finds_what_is_there() {
+        assert!(contains(b"abcabd", b"abd") && contains(b"abd", b"abd") && contains(b"x", b""));
+        assert!(!contains(b"ab", b"abd") && !contains(b"", b"a"));
+    }
+}

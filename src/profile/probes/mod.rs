@@ -1,0 +1,325 @@
+//! Probes on functions of the target: PyTorch's operators, backward and scopes, CUDA, NCCL,
+//! gloo. Uses `host`, `trace` and the room's `multi`, `records`, `output`. Three rules, each
+//! learnt the hard way: no return probe on C++ (an exception would kill the target), only
+//! uprobe_multi links (detaching others takes minutes), and only instructions the kernel
+//! emulates where it is hot. Never stops, writes to or traces the target.
+
+mod cache;
+mod calibrate;
+mod elf;
+mod ops;
+mod scan;
+mod spaces;
+mod torch;
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustc_hash::FxHashSet;
+
+use super::multi::{self, Multi};
+use super::options::Layers;
+use super::output::Output;
+use super::records::{self, Head, kind};
+use super::CaptureError;
+use crate::host::maps::{self, Mapping};
+use crate::trace::{ArgRef, Layer, LayerState, LayerStatus, Thinned};
+use spaces::Spaces;
+
+pub(crate) use calibrate::{HitCost, calibrate};
+
+/// The compiled uprobes.bpf.c.
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../bpf/uprobes.bpf.o");
+
+/// Probes that are counted, and given up, together; `enum group` of uprobes.bpf.c.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Group {
+    /// Operators.
+    Op,
+    /// Backward passes and their nodes.
+    Node,
+    /// PyTorch's profiler scopes.
+    Scope,
+    /// Kernel launches.
+    Launch,
+    /// Their return.
+    LaunchReturn,
+    /// Other CUDA calls.
+    Cuda,
+    /// NCCL.
+    Nccl,
+    /// torch.distributed without NCCL.
+    Gloo,
+    /// Measuring.
+    Calibrate,
+}
+
+impl Group {
+    const ALL: [Group; 8] = [
+        Group::Op,
+        Group::Node,
+        Group::Scope,
+        Group::Launch,
+        Group::LaunchReturn,
+        Group::Cuda,
+        Group::Nccl,
+        Group::Gloo,
+    ];
+
+    fn layer(self) -> Layer {
+        match self {
+            Group::Op | Group::Node | Group::Scope => Layer::Torch,
+            Group::Launch | Group::LaunchReturn | Group::Cuda | Group::Calibrate => Layer::Cuda,
+            Group::Nccl | Group::Gloo => Layer::Nccl,
+        }
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Group::Op => "operators",
+            Group::Node => "backward nodes",
+            Group::Scope => "profiler scopes",
+            Group::Launch => "kernel launches",
+            Group::LaunchReturn => "returns of kernel launches",
+            Group::Cuda => "CUDA calls",
+            Group::Nccl => "NCCL calls",
+            Group::Gloo => "gloo collectives",
+            Group::Calibrate => "calibration",
+        }
+    }
+}
+
+/// What one group of probes did since the last question.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ProbeCost {
+    /// Layer it belongs to.
+    pub layer: Layer,
+    /// "operators", "kernel launches".
+    pub label: &'static str,
+    /// Times a probe of it ran for a target.
+    pub hits: u64,
+    /// Mean duration of what it probes, where that is known, ns.
+    pub mean_ns: Option<f64>,
+}
+
+/// The probes of a capture; dropping it takes them all off.
+pub(crate) struct Probes {
+    multi: Multi,
+    layers: Layers,
+    cache_dir: Option<PathBuf>,
+    seen: FxHashSet<(u64, u64)>,
+    torch: ops::Torch,
+    node_names: Vec<Option<Box<str>>>,
+    spaces: Spaces,
+    /// Why a library could not be probed, by layer.
+    failures: Vec<(Layer, String)>,
+    torch_detail: Option<String>,
+    cpus: usize,
+    hits: [u64; Group::ALL.len()],
+    stats: Vec<ops::OperatorStat>,
+}
+
+impl Probes {
+    /// Loads the programs; maps known to `shared` (those of common.bpf.h) are used, not made.
+    pub fn load(
+        shared: &dyn Fn(&str) -> Option<BorrowedFd<'_>>,
+        layers: Layers,
+        cache_dir: Option<PathBuf>,
+    ) -> Result<Probes, CaptureError> {
+        let own = |name: &str| -> Option<OwnedFd> { shared(name).and_then(|fd| fd.try_clone_to_owned().ok()) };
+        Ok(Probes {
+            multi: Multi::load(OBJECT, &own)?,
+            layers,
+            cache_dir,
+            seen: FxHashSet::default(),
+            torch: ops::Torch::default(),
+            node_names: Vec::new(),
+            spaces: Spaces::default(),
+            failures: Vec::new(),
+            torch_detail: None,
+            cpus: multi::possible_cpus()
+                .map_err(|source| CaptureError::Read { what: "the number of CPUs".to_owned(), source })?,
+            hits: [0; Group::ALL.len()],
+            stats: Vec::new(),
+        })
+    }
+
+    /// Probes the libraries a process has mapped that were not probed yet. To be called again
+    /// after an exec, a fork or a dlopen.
+    pub fn attach(&mut self, pid: u32, maps: &[Mapping]) -> Result<(), CaptureError> {
+        self.spaces.learn(pid, maps);
+        for mapping in maps.iter().filter(|m| m.executable) {
+            if !self.seen.insert(mapping.file) {
+                continue;
+            }
+            // A file that can't be opened or isn't ELF has nothing for us.
+            let Ok(file) = maps::open(pid, mapping) else { continue };
+            let Ok(elf) = elf::Elf::open(file) else { continue };
+            let name = mapping.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if let Err(error) = self.attach_torch(elf.file(), &elf, &name) {
+                self.failures.push((Layer::Torch, format!("{name}: {error}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn attach_torch(&mut self, file: &File, elf: &elf::Elf, name: &str) -> io::Result<()> {
+        if !(self.layers.has(Layer::Torch) || self.layers.has(Layer::Nccl)) {
+            return Ok(());
+        }
+        let kept = self.cache_dir.as_deref().and_then(|dir| cache::load(dir, elf));
+        let scan = match kept {
+            Some(scan) => scan,
+            None => {
+                let Some(scan) = torch::scan(elf)? else { return Ok(()) };
+                if let Some(dir) = &self.cache_dir {
+                    // A cache that can't be written only costs time, the next time.
+                    let _ = cache::store(dir, elf, &scan);
+                }
+                scan
+            }
+        };
+        self.torch_detail =
+            Some(format!("{} of {} operators of {name}", scan.operators.len(), scan.operators.len() + scan.skipped as usize));
+        self.torch.attach(&self.multi, self.layers, file.try_clone()?, scan)
+    }
+
+    /// The state of the layers probed here, of those asked for.
+    pub fn statuses(&self) -> Vec<LayerStatus> {
+        let mut statuses = Vec::new();
+        for layer in [Layer::Torch, Layer::Cuda, Layer::Nccl].into_iter().filter(|l| self.layers.has(*l)) {
+            let failure = self.failures.iter().find(|(l, _)| *l == layer).map(|(_, why)| why.clone());
+            let found = match layer {
+                Layer::Torch => self.torch_detail.clone().filter(|_| self.torch.found()),
+                Layer::Nccl => self.torch.found_gloo().then(|| "torch.distributed's gloo".to_owned()),
+                _ => None,
+            };
+            let absent = match layer {
+                Layer::Torch => "no libtorch_cpu mapped",
+                Layer::Cuda => "no CUDA runtime or driver mapped",
+                _ => "no NCCL mapped",
+            };
+            let (state, detail) = match (found, failure) {
+                (Some(detail), _) => (LayerState::On, detail),
+                (None, Some(why)) => (LayerState::Failed, why),
+                (None, None) => (LayerState::Absent, absent.to_owned()),
+            };
+            statuses.push(LayerStatus { layer: layer.name().to_owned(), state, detail });
+        }
+        statuses
+    }
+
+    /// Turns one of our records into slices.
+    pub fn record(&mut self, record: u16, bytes: &[u8], out: &mut Output<'_>) -> io::Result<()> {
+        match record {
+            kind::OP => {
+                let Some(head) = records::read::<Head>(bytes) else { return Ok(()) };
+                self.operator(&head, out)
+            }
+            kind::TORCH => {
+                let Some(call) = records::read::<records::Call>(bytes) else { return Ok(()) };
+                let head = call.head;
+                let track = out.thread_track(head.tgid, head.tid, Layer::Torch)?;
+                out.plain(track, head.start, head.dur, &records::text(&call.text), &[])
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn operator(&mut self, head: &Head, out: &mut Output<'_>) -> io::Result<()> {
+        if head.id >= ops::NODE_BASE {
+            let node = (head.id - ops::NODE_BASE) as usize;
+            if self.node_names.get(node).is_none_or(Option::is_none) {
+                self.name_node(node, head.tgid);
+            }
+            let name = self.node_names.get(node).and_then(Option::as_deref).unwrap_or("autograd::Node");
+            let track = out.thread_track(head.tgid, head.tid, Layer::Torch)?;
+            return out.plain(track, head.start, head.dur, name, &[]);
+        }
+        if let Some(name) = self.torch.names.name(head.id) {
+            let track = out.thread_track(head.tgid, head.tid, Layer::Torch)?;
+            return out.plain(track, head.start, head.dur, name, &[]);
+        }
+        let Some((layer, name)) = ops::rare_name(head.id) else { return Ok(()) };
+        let track = out.thread_track(head.tgid, head.tid, layer)?;
+        let args: &[(&str, ArgRef<'_>)] = &[];
+        out.plain(track, head.start, head.dur, &name, args)
+    }
+
+    /// Names a backward node by its class: the vtable's symbol is `_ZTVN…14AddmmBackward0E`.
+    fn name_node(&mut self, node: usize, tgid: u32) {
+        let mut definition = [0u8; 16];
+        let known = self.multi.map("node_defs").map(|map| multi::lookup(map, node as u32, &mut definition));
+        if !matches!(known, Some(Ok(true))) {
+            return;
+        }
+        let vtable = u64::from_ne_bytes(definition[..8].try_into().unwrap_or_default());
+        let class = self.spaces.symbol(tgid, vtable).and_then(|(symbol, _)| torch::class_name(&symbol));
+        let name = class.map_or_else(|| "autograd::Node".to_owned(), |class| format!("autograd::{class}"));
+        if self.node_names.len() <= node {
+            self.node_names.resize(node + 1, None);
+        }
+        self.node_names[node] = Some(name.into());
+    }
+
+    /// What every group cost since the last call.
+    pub fn costs(&mut self) -> io::Result<Vec<ProbeCost>> {
+        let mut sums = [[0u64; 1]; Group::ALL.len()];
+        if let Some(map) = self.multi.map("group_hits") {
+            multi::sum_per_cpu(map, self.cpus, &mut sums)?;
+        }
+        let mut costs = Vec::new();
+        for (i, group) in Group::ALL.into_iter().enumerate() {
+            let hits = sums[i][0].saturating_sub(self.hits[i]);
+            self.hits[i] = sums[i][0];
+            if hits > 0 {
+                costs.push(ProbeCost { layer: group.layer(), label: group.label(), hits, mean_ns: None });
+            }
+        }
+        Ok(costs)
+    }
+
+    /// Gives up probes worth about `save_hits` hits a second, the least telling first: operators
+    /// in order of their mean duration (those since the last call, `window_s` ago, count), then
+    /// the returns of kernel launches, then backward nodes. `None` when nothing is left to give.
+    pub fn thin(&mut self, now_ns: u64, window_s: f64, save_hits: f64) -> io::Result<Option<Thinned>> {
+        let stats = self.torch.stats(&self.multi)?;
+        let since = |id: usize| {
+            let before = self.stats.get(id).copied().unwrap_or_default();
+            (stats[id].count - before.count, stats[id].total_ns - before.total_ns)
+        };
+        let mut running: Vec<(u16, u64, f64)> = (0..stats.len())
+            .filter(|id| !self.torch.is_detached(*id as u16))
+            .filter_map(|id| {
+                let (count, total) = since(id);
+                (count > 0).then(|| (id as u16, count, total as f64 / count as f64))
+            })
+            .collect();
+        running.sort_by(|a, b| a.2.total_cmp(&b.2));
+        let (mut saved, mut longest, mut chosen) = (0.0, 0.0f64, Vec::new());
+        for (id, count, mean) in running {
+            if saved >= save_hits {
+                break;
+            }
+            // Entry and exit.
+            saved += 2.0 * count as f64 / window_s;
+            longest = longest.max(mean);
+            chosen.push(id);
+        }
+        self.stats = stats;
+        if !chosen.is_empty() {
+            self.torch.detach(&self.multi, &chosen)?;
+            let probe = format!("torch: {} operators averaging up to {:.0} us", chosen.len(), longest / 1000.0);
+            return Ok(Some(thinned(probe, now_ns, saved)));
+        }
+        Ok(None)
+    }
+}
+
+fn thinned(probe: String, ts_ns: u64, hits_per_s: f64) -> Thinned {
+    Thinned { probe, action: "detached".to_owned(), ts_ns, hits_per_s, cost_share: 0.0 }
+}
