@@ -250,7 +250,7 @@ fn create_map(name: &str, map: &Map) -> io::Result<OwnedFd> {
         attr.btf_value_type_id = 2;
         attr.max_entries = 0;
     }
-    debug_assert!(attr.map_type != BPF_MAP_TYPE_PERCPU_ARRAY || attr.value_size % 8 == 0);
+    debug_assert!(attr.map_type != BPF_MAP_TYPE_PERCPU_ARRAY || attr.value_size.is_multiple_of(8));
     bpf_fd(BPF_MAP_CREATE, &attr)
 }
 

@@ -213,7 +213,9 @@ impl Elf {
         let mut at = 0;
         self.pieces(strings, b'\0', &mut |piece| {
             for name in piece.split_inclusive(|b| *b == 0) {
-                if let Some(text) = std::str::from_utf8(name.strip_suffix(b"\0").unwrap_or(name)).ok().filter(|n| worth(n)) {
+                if let Some(text) =
+                    std::str::from_utf8(name.strip_suffix(b"\0").unwrap_or(name)).ok().filter(|n| worth(n))
+                {
                     names.insert(at, text.into());
                 }
                 at += name.len() as u32;

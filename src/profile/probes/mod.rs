@@ -10,9 +10,9 @@ mod elf;
 mod ops;
 mod scan;
 mod spaces;
-mod torch;
 #[cfg(test)]
 mod tests;
+mod torch;
 
 use std::fs::File;
 use std::io;
@@ -21,13 +21,13 @@ use std::path::PathBuf;
 
 use rustc_hash::FxHashSet;
 
+use super::CaptureError;
 use super::multi::{self, Multi};
 use super::options::Layers;
 use super::output::Output;
 use super::records::{self, Head, kind};
-use super::CaptureError;
 use crate::host::maps::{self, Mapping};
-use crate::trace::{ArgRef, Layer, LayerState, LayerStatus, Thinned};
+use crate::trace::{Layer, LayerState, LayerStatus};
 use spaces::Spaces;
 
 pub(crate) use calibrate::{HitCost, calibrate};
@@ -183,8 +183,11 @@ impl Probes {
                 scan
             }
         };
-        self.torch_detail =
-            Some(format!("{} of {} operators of {name}", scan.operators.len(), scan.operators.len() + scan.skipped as usize));
+        self.torch_detail = Some(format!(
+            "{} of {} operators of {name}",
+            scan.operators.len(),
+            scan.operators.len() + scan.skipped as usize
+        ));
         self.torch.attach(&self.multi, self.layers, file.try_clone()?, scan)
     }
 
@@ -246,8 +249,7 @@ impl Probes {
         }
         let Some((layer, name)) = ops::rare_name(head.id) else { return Ok(()) };
         let track = out.thread_track(head.tgid, head.tid, layer)?;
-        let args: &[(&str, ArgRef<'_>)] = &[];
-        out.plain(track, head.start, head.dur, &name, args)
+        out.plain(track, head.start, head.dur, &name, &[])
     }
 
     /// Names a backward node by its class: the vtable's symbol is `_ZTVN…14AddmmBackward0E`.
@@ -283,43 +285,48 @@ impl Probes {
         Ok(costs)
     }
 
-    /// Gives up probes worth about `save_hits` hits a second, the least telling first: operators
-    /// in order of their mean duration (those since the last call, `window_s` ago, count), then
-    /// the returns of kernel launches, then backward nodes. `None` when nothing is left to give.
-    pub fn thin(&mut self, now_ns: u64, window_s: f64, save_hits: f64) -> io::Result<Option<Thinned>> {
+    /// Gives up probes of `layer` until about `keep` (0–1) of its records remain, the least
+    /// telling first: operators in order of their mean duration since the last call. Says what
+    /// was done, or `None` when nothing is left to give.
+    pub fn thin(&mut self, layer: Layer, keep: f64) -> io::Result<Option<(String, String)>> {
+        match layer {
+            Layer::Torch => self.thin_operators(keep),
+            _ => Ok(None),
+        }
+    }
+
+    fn thin_operators(&mut self, keep: f64) -> io::Result<Option<(String, String)>> {
         let stats = self.torch.stats(&self.multi)?;
-        let since = |id: usize| {
-            let before = self.stats.get(id).copied().unwrap_or_default();
-            (stats[id].count - before.count, stats[id].total_ns - before.total_ns)
-        };
-        let mut running: Vec<(u16, u64, f64)> = (0..stats.len())
-            .filter(|id| !self.torch.is_detached(*id as u16))
-            .filter_map(|id| {
-                let (count, total) = since(id);
-                (count > 0).then(|| (id as u16, count, total as f64 / count as f64))
-            })
-            .collect();
+        let before = std::mem::replace(&mut self.stats, stats);
+        let mut running: Vec<(u16, u64, f64)> = Vec::new();
+        for (id, now) in self.stats.iter().enumerate() {
+            let then = before.get(id).copied().unwrap_or_default();
+            let (count, total) = (now.count - then.count, now.total_ns - then.total_ns);
+            if count > 0 && !self.torch.is_detached(id as u16) {
+                running.push((id as u16, count, total as f64 / count as f64));
+            }
+        }
         running.sort_by(|a, b| a.2.total_cmp(&b.2));
-        let (mut saved, mut longest, mut chosen) = (0.0, 0.0f64, Vec::new());
+        let mut left: f64 = running.iter().map(|r| r.1 as f64).sum();
+        let allowed = left * keep;
+        let (mut longest, mut chosen) = (0.0f64, Vec::new());
         for (id, count, mean) in running {
-            if saved >= save_hits {
+            if left <= allowed {
                 break;
             }
-            // Entry and exit.
-            saved += 2.0 * count as f64 / window_s;
+            left -= count as f64;
             longest = longest.max(mean);
             chosen.push(id);
         }
-        self.stats = stats;
         if !chosen.is_empty() {
             self.torch.detach(&self.multi, &chosen)?;
-            let probe = format!("torch: {} operators averaging up to {:.0} us", chosen.len(), longest / 1000.0);
-            return Ok(Some(thinned(probe, now_ns, saved)));
+            let what = format!("torch: {} operators averaging up to {:.0} us", chosen.len(), longest / 1000.0);
+            return Ok(Some((what, "detached".to_owned())));
+        }
+        if self.torch.has_group(Group::Node) && keep < 1.0 {
+            self.torch.drop_group(Group::Node);
+            return Ok(Some(("torch: backward passes and their nodes".to_owned(), "detached".to_owned())));
         }
         Ok(None)
     }
-}
-
-fn thinned(probe: String, ts_ns: u64, hits_per_s: f64) -> Thinned {
-    Thinned { probe, action: "detached".to_owned(), ts_ns, hits_per_s, cost_share: 0.0 }
 }

@@ -9,8 +9,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustc_hash::FxHashSet;
 
-use super::torch::{COLLECTIVES, Mark, OperatorNames, Point, Role, TorchScan, collective_name};
 use super::Group;
+use super::torch::{COLLECTIVES, Mark, OperatorNames, Point, Role, TorchScan, collective_name};
 use crate::profile::multi::{self, Multi};
 use crate::profile::options::Layers;
 use crate::trace::Layer;
@@ -132,10 +132,9 @@ impl Torch {
         self.files.iter_mut().for_each(|f| f.marks.retain(|(g, _)| *g != group));
     }
 
-    /// Takes every operator's probes off.
-    pub fn drop_operators(&mut self) {
-        self.detached.extend(0..self.names.len() as u16);
-        self.files.iter_mut().for_each(|f| f.operators.clear());
+    /// Whether a group of marks is probed.
+    pub fn has_group(&self, group: Group) -> bool {
+        self.files.iter().any(|f| f.marks.iter().any(|(g, _)| *g == group))
     }
 
     /// What each operator cost so far, by id.
@@ -186,8 +185,11 @@ fn programs(role: &Role) -> (&'static str, Group, u32, Option<&'static str>) {
     }
 }
 
+/// Group, whether it is the entry, and name of a program to attach.
+type Program<'a> = (Group, bool, &'a str);
+
 fn attach_marks(multi: &Multi, layers: Layers, torch: &TorchFile) -> io::Result<Vec<(Group, OwnedFd)>> {
-    let mut points: BTreeMap<(Group, bool, &str), Vec<(u64, u64)>> = BTreeMap::new();
+    let mut points: BTreeMap<Program<'_>, Vec<(u64, u64)>> = BTreeMap::new();
     let wanted = |mark: &&Mark| {
         let layer = if programs(&mark.role).1 == Group::Gloo { Layer::Nccl } else { Layer::Torch };
         layers.has(layer) && (programs(&mark.role).3.is_none() || !mark.exits.is_empty())

@@ -44,7 +44,8 @@ pub(crate) fn shape(code: &[u8], address: u64) -> Option<Shape> {
     let deltas = function.deltas();
     let entry = function.entry(&deltas);
     let reached = function.reach(&[0], None, false);
-    let mut ends: Vec<usize> = (0..function.code.len()).filter(|&i| reached[i] && function.is_end(i, &deltas)).collect();
+    let mut ends: Vec<usize> =
+        (0..function.code.len()).filter(|&i| reached[i] && function.is_end(i, &deltas)).collect();
     if function.cut {
         ends.clear();
     }
@@ -113,8 +114,13 @@ impl<'a> Function<'a> {
     fn emulated(&self, i: usize) -> bool {
         matches!(
             self.raw(i),
-            [0x50..=0x57] | [0x41, 0x50..=0x57] | [0x90] | [0x70..=0x7f, _] | [0x0f, 0x80..=0x8f, ..]
-                | [0xeb, _] | [0xe9, ..]
+            [0x50..=0x57]
+                | [0x41, 0x50..=0x57]
+                | [0x90]
+                | [0x70..=0x7f, _]
+                | [0x0f, 0x80..=0x8f, ..]
+                | [0xeb, _]
+                | [0xe9, ..]
         )
     }
 
@@ -209,9 +215,22 @@ impl<'a> Function<'a> {
             let written = instruction.op0_register().full_register();
             let harmless = matches!(
                 instruction.mnemonic(),
-                Mnemonic::Endbr64 | Mnemonic::Mov | Mnemonic::Movzx | Mnemonic::Movsxd | Mnemonic::Lea | Mnemonic::Xor
-                    | Mnemonic::Sub | Mnemonic::Cmp | Mnemonic::Test | Mnemonic::Push | Mnemonic::Pxor
-                    | Mnemonic::Xorps | Mnemonic::Movaps | Mnemonic::Movups | Mnemonic::Movq | Mnemonic::Movd
+                Mnemonic::Endbr64
+                    | Mnemonic::Mov
+                    | Mnemonic::Movzx
+                    | Mnemonic::Movsxd
+                    | Mnemonic::Lea
+                    | Mnemonic::Xor
+                    | Mnemonic::Sub
+                    | Mnemonic::Cmp
+                    | Mnemonic::Test
+                    | Mnemonic::Push
+                    | Mnemonic::Pxor
+                    | Mnemonic::Xorps
+                    | Mnemonic::Movaps
+                    | Mnemonic::Movups
+                    | Mnemonic::Movq
+                    | Mnemonic::Movd
             );
             let compares = matches!(instruction.mnemonic(), Mnemonic::Cmp | Mnemonic::Test | Mnemonic::Push);
             if !harmless || (ARGUMENTS.contains(&written) && !compares) {
@@ -236,9 +255,12 @@ impl<'a> Function<'a> {
 
     fn exit(&self, ends: &[usize]) -> Option<usize> {
         // A jump through a table leads we don't know where.
-        if self.code.iter().enumerate().any(|(i, c)| {
-            c.flow_control() == FlowControl::IndirectBranch && !ends.contains(&i)
-        }) {
+        if self
+            .code
+            .iter()
+            .enumerate()
+            .any(|(i, c)| c.flow_control() == FlowControl::IndirectBranch && !ends.contains(&i))
+        {
             return None;
         }
         let all = self.reach(&[0], None, false);

@@ -56,10 +56,10 @@ impl Spaces {
 
     /// Looks again if the address is in none of the mappings known.
     fn refresh(&mut self, pid: u32, address: u64) {
-        if self.mapping(pid, address).is_none() {
-            if let Ok(maps) = maps::of(pid) {
-                self.learn(pid, &maps);
-            }
+        if self.mapping(pid, address).is_none()
+            && let Ok(maps) = maps::of(pid)
+        {
+            self.learn(pid, &maps);
         }
     }
 

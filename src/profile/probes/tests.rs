@@ -1,5 +1,6 @@
 //! The probes against real processes, without the rest of the capture.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -10,11 +11,24 @@ use super::*;
 use crate::profile::output::Output;
 use crate::trace::{CaptureMeta, Event, Sink, SliceEvent, TrackDef, TrackRef};
 
+/// A slice as it came.
+pub(super) struct Seen {
+    pub layer: Layer,
+    pub track: String,
+    pub tid: Option<u32>,
+    pub start_ns: u64,
+    pub dur_ns: u64,
+    pub name: String,
+    pub args: Vec<(String, String)>,
+    pub flow: u64,
+    pub estimate: bool,
+}
+
 /// Collects slices as they come.
 #[derive(Default)]
 pub(super) struct Collected {
-    pub tracks: Vec<(Option<u32>, Layer, String)>,
-    pub slices: Vec<(TrackRef, u64, u64, String, Vec<(String, String)>, u64, bool)>,
+    tracks: Vec<(Option<u32>, Layer, String)>,
+    pub slices: Vec<Seen>,
 }
 
 impl Sink for Collected {
@@ -30,7 +44,9 @@ impl Sink for Collected {
     }
     fn slice(&mut self, track: TrackRef, s: &SliceEvent<'_>) -> io::Result<()> {
         let args = s.args.iter().map(|(k, v)| ((*k).to_owned(), format!("{v:?}"))).collect();
-        self.slices.push((track, s.start_ns, s.dur_ns, s.name.to_owned(), args, s.flow, s.estimate));
+        let (tid, layer, track) = self.tracks[track.0 as usize].clone();
+        let (start_ns, dur_ns, flow, estimate) = (s.start_ns, s.dur_ns, s.flow, s.estimate);
+        self.slices.push(Seen { layer, track, tid, start_ns, dur_ns, name: s.name.to_owned(), args, flow, estimate });
         Ok(())
     }
     fn begin(&mut self, _: TrackRef, _: &Event<'_>) -> io::Result<()> {
@@ -125,19 +141,19 @@ fn workbench() {
     eprintln!("{:?}", rig.probes.costs());
     if std::env::var_os("AICTL_BENCH_THIN").is_some() {
         let started = Instant::now();
-        eprintln!("{:?} {:?}", rig.probes.thin(0, 1.0, 1e9 / 900.0 * 0.02), started.elapsed());
+        eprintln!("{:?} {:?}", rig.probes.thin(Layer::Torch, 0.1), started.elapsed());
         rig.records = 0;
         rig.run(&mut out, Duration::from_secs(1));
         eprintln!("{} records, {:?}", rig.records, rig.probes.costs());
     }
-    let mut names: std::collections::BTreeMap<(String, String), (u64, u64)> = Default::default();
-    for (track, _, dur, name, args, ..) in &sink.slices {
-        let entry = names.entry((sink.tracks[track.0 as usize].1.name().to_owned(), name.clone())).or_default();
-        if entry.0 < 2 && !args.is_empty() {
-            eprintln!("{name} {args:?}");
+    let mut names: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
+    for slice in &sink.slices {
+        let entry = names.entry((slice.layer.name().to_owned(), slice.name.clone())).or_default();
+        if entry.0 < 2 && !slice.args.is_empty() {
+            eprintln!("{} {:?} {} {:?}", slice.name, slice.args, slice.flow, slice.track);
         }
         entry.0 += 1;
-        entry.1 += dur;
+        entry.1 += slice.dur_ns;
     }
     for (name, (count, total)) in names {
         eprintln!("{name:?} {count} mean {} us", total / count / 1000);

@@ -238,10 +238,9 @@ fn base_names(constants: &[u8]) -> FxHashSet<String> {
         rest = after;
         if before.ends_with(PREFIX) {
             let end = after.iter().position(|b| !(b.is_ascii_alphanumeric() || *b == b'_')).unwrap_or(after.len());
-            if let Ok(name) = std::str::from_utf8(&after[..end]) {
-                if !name.is_empty() && !names.contains(name) {
-                    names.insert(name.to_owned());
-                }
+            let name = std::str::from_utf8(&after[..end]).unwrap_or_default();
+            if !name.is_empty() && !names.contains(name) {
+                names.insert(name.to_owned());
             }
         }
     }
