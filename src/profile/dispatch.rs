@@ -4,9 +4,9 @@ use aya::maps::{MapData, RingBuf};
 
 use super::CaptureError;
 use super::meter::Class;
-use super::records::{self, Block, Fault, Head, OffCpu, PathEvent, Syscall, Task, kind};
+use super::records::{self, Block, Fault, Frame, Head, OffCpu, PathEvent, StackHead, Syscall, Task, kind};
 use super::rings::Rings;
-use super::session::Session;
+use super::session::{Session, now_ns};
 
 impl Session<'_> {
     /// Hands everything in the rings on to the recording.
@@ -14,11 +14,14 @@ impl Session<'_> {
         let ended = std::mem::take(&mut self.ended);
         self.drain_rare(&mut rings.rare)?;
         self.drain_slices(rings)?;
+        self.drain_samples(rings)?;
         for (pid, tid, whole) in ended {
             self.sched.forget(tid);
+            self.pythons.thread_exit(tid, now_ns(), &mut self.out).map_err(CaptureError::Write)?;
             self.out.forget_thread(tid);
             if whole {
                 self.io.forget_process(pid);
+                self.pythons.remove(pid);
                 self.out.forget_process(pid);
             }
         }
@@ -50,6 +53,20 @@ impl Session<'_> {
                 _ => Ok(()),
             };
             done.map_err(CaptureError::Write)?;
+        }
+        Ok(())
+    }
+
+    fn drain_samples(&mut self, rings: &mut Rings) -> Result<(), CaptureError> {
+        let mut frames = Vec::with_capacity(128);
+        while let Some(item) = rings.samples.next() {
+            let Some(stack) = records::read::<StackHead>(&item) else { continue };
+            frames.clear();
+            let rest = item.get(size_of::<StackHead>()..).unwrap_or_default();
+            let kept = rest.chunks_exact(size_of::<Frame>()).take(stack.head.aux.into());
+            frames.extend(kept.filter_map(records::read::<Frame>));
+            self.budget.meter.hit(stack.head.tgid, stack.head.tid, Class::Python);
+            self.pythons.stack(&stack, &frames, &mut self.out).map_err(CaptureError::Write)?;
         }
         Ok(())
     }

@@ -236,7 +236,11 @@ impl Kernel {
     }
 }
 
-fn load_once<P>(program: &mut P, load: impl FnOnce(&mut P) -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+/// Loads a program, or leaves one that is loaded as it is.
+pub(crate) fn load_once<P>(
+    program: &mut P,
+    load: impl FnOnce(&mut P) -> Result<(), ProgramError>,
+) -> Result<(), ProgramError> {
     match load(program) {
         Ok(()) | Err(ProgramError::AlreadyLoaded) => Ok(()),
         Err(error) => Err(error),

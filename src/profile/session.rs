@@ -6,9 +6,10 @@ use rustc_hash::FxHashMap;
 
 use super::budget::Budget;
 use super::convert::{IoLayer, Sched, Totals};
-use super::loader::{Group, Kernel, Settings, Target};
+use super::loader::{Group, Kernel, Settings, Target, load_once, program_error};
 use super::output::Output;
 use super::pricing::{Pricing, call_ns};
+use super::python::{Pythons, Sampler};
 use super::rings::Rings;
 use super::{CaptureError, CaptureOptions, CaptureProgress, Layers};
 use crate::host::{maps, process};
@@ -37,6 +38,8 @@ pub(crate) struct Session<'s> {
     pub(super) totals: Totals,
     pub(super) sched: Sched,
     pub(super) io: IoLayer,
+    pub(super) pythons: Pythons,
+    pub(super) sampler: Option<Sampler>,
     pub(super) out: Output<'s>,
     pub(super) budget: Budget,
     pub(super) followed: FxHashMap<u32, Followed>,
@@ -66,6 +69,9 @@ impl<'s> Session<'s> {
         let rings = Rings::new(&mut kernel)?;
         let refused = |error| CaptureError::Refused { what: "the eBPF maps".to_owned(), source: Box::new(error) };
         let totals = Totals::new(kernel.take("call_totals")?, kernel.take("file_totals")?).map_err(refused)?;
+        let py_procs = aya::maps::HashMap::try_from(kernel.take("py_procs")?).map_err(refused)?;
+        let mut pythons = Pythons::new(py_procs);
+        pythons.set_hz(options.python_hz);
         let meta = CaptureMeta {
             aictl_version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: jiff::Timestamp::now().to_string(),
@@ -83,6 +89,8 @@ impl<'s> Session<'s> {
             totals,
             sched: Sched::default(),
             io: IoLayer::new(),
+            pythons,
+            sampler: None,
             out: Output::new(sink),
             budget: Budget::new(options.max_overhead),
             followed: FxHashMap::default(),
@@ -125,6 +133,9 @@ impl<'s> Session<'s> {
                 self.set_status(layer, LayerState::Failed, &error.to_string());
             }
         }
+        if layers.has(Layer::Python) {
+            self.sample_at(self.options.python_hz)?;
+        }
         self.budget.start(now_ns(), Pricing::start(call_before_ns));
         if self.roots.iter().any(|root| process::is_alive(*root)) {
             return Ok(());
@@ -151,7 +162,45 @@ impl<'s> Session<'s> {
             followed.dirty = false;
         }
         // A process that ended meanwhile has nothing to show.
-        let Ok(_mappings) = maps::of(pid) else { return };
+        let Ok(mappings) = maps::of(pid) else { return };
+        if self.options.layers.has(Layer::Python) {
+            self.look_for_python(pid, &mappings);
+        }
+    }
+
+    fn look_for_python(&mut self, pid: u32, mappings: &[maps::Mapping]) {
+        match self.pythons.add(pid, mappings) {
+            Ok(Some(found)) => {
+                if !self.meta.pythons.contains(&found) {
+                    self.meta.pythons.push(found);
+                }
+                let Some((gil_start, gil_end)) = self.pythons.gil_range(pid) else { return };
+                if let Some(target) = self.kernel.target(pid) {
+                    // Only tells `gil` from `futex`: a target that just ended needs neither.
+                    let _ = self.kernel.add_target(pid, Target { gil_start, gil_end, ..target });
+                }
+            }
+            Ok(None) => {}
+            Err(why) => self.set_status(Layer::Python, LayerState::Failed, &why),
+        }
+    }
+
+    /// Starts or restarts the sampling at a rate; 0 ends it.
+    pub(super) fn sample_at(&mut self, hz: u32) -> Result<(), CaptureError> {
+        let Some(aya::programs::Program::PerfEvent(program)) = self.kernel.program_mut("on_sample") else {
+            return Ok(());
+        };
+        let failed = |error| program_error("program on_sample", error);
+        match self.sampler.take() {
+            Some(sampler) => sampler.detach(program).map_err(failed)?,
+            None if hz == 0 => {}
+            None => load_once(program, aya::programs::PerfEvent::load).map_err(failed)?,
+        }
+        if hz > 0 {
+            self.sampler = Some(Sampler::attach(program, hz).map_err(failed)?);
+            self.pythons.set_hz(hz);
+        }
+        Ok(())
     }
 
     /// Regular small work: new libraries, open slices.
@@ -160,7 +209,7 @@ impl<'s> Session<'s> {
         for pid in dirty {
             self.look_at(pid);
         }
-        Ok(())
+        self.pythons.tick(now_ns(), &mut self.out).map_err(CaptureError::Write)
     }
 
     /// Notes that a layer is not captured, and why.
@@ -181,6 +230,14 @@ impl<'s> Session<'s> {
                 Layer::Sched => "every context switch".to_owned(),
                 Layer::Syscall => format!("all counted, slices from {:?}", self.options.syscall_threshold),
                 Layer::Io => "files, block requests, major faults".to_owned(),
+                Layer::Python => match self.meta.pythons.first() {
+                    Some(python) => format!("CPython {} at {} Hz", python.version, self.meta.python_hz),
+                    None => {
+                        let detail = "no CPython in the process".to_owned();
+                        statuses.push(LayerStatus { layer: "python".to_owned(), state: LayerState::Absent, detail });
+                        continue;
+                    }
+                },
                 _ => continue,
             };
             statuses.push(LayerStatus { layer: layer.name().to_owned(), state: LayerState::On, detail });
@@ -206,11 +263,13 @@ impl<'s> Session<'s> {
 
     /// Detaches everything, reads what is left, and ends the recording.
     pub fn finish(mut self, mut rings: Rings) -> Result<CaptureMeta, CaptureError> {
+        self.sample_at(0)?;
         for group in [Group::Syscall, Group::Sched, Group::Block, Group::Fault, Group::Process] {
             self.kernel.detach(group);
         }
         let end_ns = now_ns();
         self.drain(&mut rings)?;
+        self.pythons.finish(end_ns, &mut self.out).map_err(CaptureError::Write)?;
         if self.options.layers.has(Layer::Sched) {
             let pids: Vec<u32> = self.followed.keys().copied().collect();
             self.sched.finish(&pids, self.meta.start_ns, end_ns, &mut self.out).map_err(CaptureError::Write)?;

@@ -10,6 +10,9 @@ use crate::trace::{LayerState, Thinned};
 /// The longest that short waits may go without a Python stack, ns.
 const WAIT_STACK_MAX_NS: u64 = 50_000_000;
 
+/// Below this rate Python samples say too little to be worth their cost, Hz.
+const PYTHON_LEAST_HZ: u32 = 19;
+
 impl Session<'_> {
     /// Thins one class; what was done is noted for the report.
     pub(super) fn thin(&mut self, thin: &Thin, now_ns: u64) -> Result<(), CaptureError> {
@@ -20,6 +23,7 @@ impl Session<'_> {
                 self.drop_layer(thin.class, "detached to hold the overhead budget");
                 Some(("context switches".to_owned(), "detached".to_owned()))
             }
+            Class::Python => self.thin_python(thin)?,
             _ => None,
         };
         if let Some((probe, action)) = done {
@@ -46,6 +50,21 @@ impl Session<'_> {
         self.kernel.detach(Group::Syscall);
         self.drop_layer(Class::Syscall, "detached to hold the overhead budget");
         Ok(Some(("system calls".to_owned(), "detached".to_owned())))
+    }
+
+    /// Fewer samples a second, down to a rate that still tells where a job spends its time.
+    fn thin_python(&mut self, thin: &Thin) -> Result<Option<(String, String)>, CaptureError> {
+        let (was, asked) = (self.meta.python_hz, self.options.python_hz);
+        let wanted = (f64::from(was) * thin.allowed / thin.share) as u32;
+        if was <= PYTHON_LEAST_HZ {
+            self.sample_at(0)?;
+            self.drop_layer(Class::Python, "sampling ended to hold the overhead budget");
+            return Ok(Some(("Python sampling".to_owned(), "ended".to_owned())));
+        }
+        let hz = wanted.max(PYTHON_LEAST_HZ);
+        self.sample_at(hz)?;
+        self.meta.python_hz = hz;
+        Ok(Some(("Python sampling".to_owned(), format!("{hz} Hz instead of {asked} Hz"))))
     }
 
     fn drop_layer(&mut self, class: Class, why: &str) {
