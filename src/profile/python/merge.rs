@@ -145,7 +145,7 @@ impl Merger {
         stack.end = stack.end.max(self.seen_ns);
         stack.start = stack.start.clamp(self.seen_ns, stack.end);
         let gap = stack.start - self.seen_ns;
-        let lost = gap > 3 * self.period_ns;
+        let lost = self.seen_ns == 0 || gap > 3 * self.period_ns;
         let shared = if gap > FORGET_NS.max(3 * self.period_ns) { 0 } else { self.shared(&stack) };
         // Between two sightings far apart neither stack is known to have run: leave a hole at the bottom.
         let (close, begin) = match (lost, stack.waiting) {

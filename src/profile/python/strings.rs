@@ -18,8 +18,8 @@ const BYTES_DATA: u64 = 32;
 pub(crate) fn text(memory: &impl Memory, object: u64, headers: (u64, u64)) -> Option<String> {
     let length = memory.u64(object.checked_add(LENGTH)?)?;
     let state = memory.u32(object.checked_add(STATE)?)?;
-    // unsigned int interned:2, kind:3, compact:1, ascii:1 up to 3.11 and in 3.12 and 3.13; 3.14 made
-    // `interned` a field of 16 bits: the layout with a valid kind and compact = 1 is taken.
+    // The bit fields interned:2, kind:3, compact:1, ascii:1; some 3.14 made
+    // `interned` a field of 16 bits. The layout with a valid kind and compact = 1 is taken.
     let (kind, compact, ascii) = [2, 16]
         .into_iter()
         .map(|shift| (state >> shift & 7, state >> (shift + 3) & 1, state >> (shift + 4) & 1))
