@@ -118,7 +118,11 @@ impl Pythons {
                 && symbols.bias(mapping).map(|bias| bias.wrapping_add(symbols.runtime))
                     == Some(process.interpreter.runtime)
             {
-                return Ok(Some(process.meta(pid)));
+                let meta = process.meta(pid);
+                if process.running.is_none() {
+                    self.look(pid)?;
+                }
+                return Ok(Some(meta));
             }
             let interpreter = match detect::identify(&memory, mapping, &symbols) {
                 Ok(interpreter) => interpreter,
