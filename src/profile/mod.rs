@@ -21,8 +21,6 @@ mod pricing;
 // Wired into the capture by its session.
 #[allow(dead_code, unused_imports)]
 mod probes;
-// Wired into the capture by its session.
-#[allow(dead_code, unused_imports)]
 mod python;
 pub(crate) mod records;
 mod rings;

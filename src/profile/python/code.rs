@@ -16,6 +16,9 @@ const KEPT: usize = 20_000;
 /// their addresses used for others.
 const CHECK_NS: u64 = 1_000_000_000;
 
+/// Name of what was gone before it could be read.
+pub(crate) const UNKNOWN: &str = "<unknown>";
+
 /// A code object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Code {
@@ -36,7 +39,7 @@ pub(crate) struct Code {
 impl Code {
     /// What stands for a code object that was gone before it could be read.
     pub fn unknown() -> Code {
-        let name: Arc<str> = Arc::from("<unknown>");
+        let name = Arc::from(UNKNOWN);
         let empty: Arc<str> = Arc::from("");
         Code { name, file: empty.clone(), base: empty, first_line: 0, lines: Lines::default(), loops: Loops::Unknown }
     }

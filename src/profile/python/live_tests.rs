@@ -256,8 +256,8 @@ fn watch(mut bpf: Ebpf, pid: u32, hz: u32, duration: Duration, change: impl FnOn
     }
     let program: &mut PerfEvent = bpf.program_mut("on_sample").unwrap().try_into().unwrap();
     program.load().unwrap();
-    let sampler = Sampler::attach(program, 11).unwrap().at_rate(program, hz).unwrap();
-    assert_eq!(sampler.hz(), hz);
+    Sampler::attach(program, 11).unwrap().detach(program).unwrap();
+    let sampler = Sampler::attach(program, hz).unwrap();
 
     let mut recorder = Recorder::default();
     let mut out = Output::new(&mut recorder);

@@ -14,8 +14,6 @@ use super::code::Code;
 const DEPTH_LIMIT: usize = 512;
 /// Samples that wait for one that was sent later but happened earlier.
 const QUEUE: usize = 2;
-/// Line slices shorter than this between two waits are not worth their bytes.
-const SHORT_NS: u64 = 10_000;
 /// A thread not seen for so long may have left its calls and come back.
 const FORGET_NS: u64 = 1_000_000_000;
 
@@ -74,8 +72,8 @@ pub(crate) struct Merger {
     open: Vec<Call>,
     /// The open line slice.
     line: Option<Line>,
-    /// After a wait: what the thread goes on with, not yet written, from `seen_ns` on.
-    resumed: Option<Line>,
+    /// The line of the wait that ended at `seen_ns`: the thread may go on with it.
+    waited: Option<u32>,
     /// Last moment the open calls were seen.
     seen_ns: u64,
     /// Last moment written.
@@ -90,7 +88,7 @@ impl Merger {
             queue: Vec::with_capacity(QUEUE + 1),
             open: Vec::new(),
             line: None,
-            resumed: None,
+            waited: None,
             seen_ns: 0,
             written_ns: 0,
         }
@@ -162,8 +160,8 @@ impl Merger {
             waiting: stack.waiting,
         });
         let same_call = !lost && shared == self.open.len() && shared == stack.calls.len();
-        let before = self.line.as_ref().or(self.resumed.as_ref());
-        let same_line = same_call && before.zip(line.as_ref()).is_some_and(|(a, b)| a.line == b.line);
+        let before = self.line.as_ref().map(|line| line.line).or(self.waited);
+        let same_line = same_call && before.zip(line.as_ref()).is_some_and(|(before, now)| before == now.line);
         match line {
             Some(line) if same_line => {
                 self.set_positions(&stack);
@@ -200,57 +198,47 @@ impl Merger {
         if stack.waiting {
             // What ran goes on up to the call.
             self.end_line(stack.start, to)?;
-            return self.wait(line, stack, to);
+            return self.wait(&line, stack, to);
         }
-        if self.resumed.take().is_some() {
-            let ts = self.clock(self.seen_ns);
-            to.line(ts, &line)?;
-            self.line = Some(line);
-        } else if self.line.as_ref() != Some(&line) {
+        if self.waited.take().is_some() {
+            return self.begin_line(self.seen_ns, line, to);
+        }
+        if self.line.as_ref() != Some(&line) {
             // Another library, or the GIL given up or taken.
             self.end_line(begin, to)?;
-            let ts = self.clock(begin);
-            to.line(ts, &line)?;
-            self.line = Some(line);
+            self.begin_line(begin, line, to)?;
         }
         Ok(())
     }
 
     /// Opens the line slice of calls that are new or have moved on.
     fn new_line(&mut self, line: Line, stack: &Stack, begin: u64, to: &mut impl Timeline) -> io::Result<()> {
-        if !stack.waiting {
-            let ts = self.clock(begin);
-            to.line(ts, &line)?;
-            self.line = Some(line);
-            return Ok(());
+        match stack.waiting {
+            // From `begin` to the call is a hole: which lines led there was not seen.
+            true => self.wait(&line, stack, to),
+            false => self.begin_line(begin, line, to),
         }
-        if stack.start.saturating_sub(begin.max(self.written_ns)) >= SHORT_NS {
-            let ts = self.clock(begin);
-            to.line(ts, &line.running())?;
-            let ts = self.clock(stack.start);
-            to.end(ts)?;
-        }
-        self.wait(line, stack, to)
     }
 
-    /// Writes a wait, whose end is known; the thread goes on with the line it came from.
-    fn wait(&mut self, line: Line, stack: &Stack, to: &mut impl Timeline) -> io::Result<()> {
+    /// Writes a wait, whose end is known. What follows it is a hole until a sample says more.
+    fn wait(&mut self, line: &Line, stack: &Stack, to: &mut impl Timeline) -> io::Result<()> {
         let ts = self.clock(stack.start);
-        to.line(ts, &line)?;
+        to.line(ts, line)?;
         let ts = self.clock(stack.end);
         to.end(ts)?;
-        self.resumed = Some(line.running());
+        self.waited = Some(line.line);
+        Ok(())
+    }
+
+    fn begin_line(&mut self, ts_ns: u64, line: Line, to: &mut impl Timeline) -> io::Result<()> {
+        let ts = self.clock(ts_ns);
+        to.line(ts, &line)?;
+        self.line = Some(line);
         Ok(())
     }
 
     fn end_line(&mut self, ts_ns: u64, to: &mut impl Timeline) -> io::Result<()> {
-        if let Some(line) = self.resumed.take()
-            && ts_ns.saturating_sub(self.written_ns.max(self.seen_ns)) >= SHORT_NS
-        {
-            let ts = self.clock(self.seen_ns);
-            to.line(ts, &line)?;
-            self.line = Some(line);
-        }
+        self.waited = None;
         if self.line.take().is_some() {
             let ts = self.clock(ts_ns);
             to.end(ts)?;
@@ -300,12 +288,5 @@ impl Merger {
             shared += 1;
         }
         shared
-    }
-}
-
-impl Line {
-    /// The line as it runs before and after a wait on it; where and with what is not known.
-    fn running(&self) -> Line {
-        Line { native: None, gil: false, waiting: false, ..self.clone() }
     }
 }

@@ -148,10 +148,7 @@ fn a_wait_is_exact_and_its_line_goes_on_around_it() {
         ],
         41,
     );
-    assert_eq!(
-        text,
-        "main 5-41\n  f@1 5-41\n    :5 5-12\n    :6 12-14\n    :6 waiting 14-34\n    :6 34-37\n    :7 37-41\n"
-    );
+    assert_eq!(text, "main 5-41\n  f@1 5-41\n    :5 5-12\n    :6 waiting 14-34\n    :7 37-41\n");
 }
 
 #[test]
@@ -201,7 +198,7 @@ fn a_cut_stack_is_completed_from_the_open_calls() {
 fn a_sample_sent_before_an_earlier_wait_takes_its_place() {
     let world = World::new();
     let text = merged([world.stack(30, 30, &[(0, 2)]), world.stack(10, 29, &[(0, 1)])], 31);
-    assert_eq!(text, "main 10-31\n  :1 waiting 10-29\n  :1 29-29.5\n  :2 29.5-31\n");
+    assert_eq!(text, "main 10-31\n  :1 waiting 10-29\n  :2 29.5-31\n");
 }
 
 proptest! {

@@ -33,7 +33,7 @@ use super::output::Output;
 use super::records::{Frame, StackHead, stack_flag};
 use crate::host::maps::Mapping;
 use crate::trace::{ArgRef, Event, Layer, PythonMeta};
-use code::{Code, Codes};
+use code::{Code, Codes, UNKNOWN};
 use detect::{Interpreter, Running};
 use memory::ProcessMemory;
 use merge::{Call, Line, Merger, Stack, Timeline};
@@ -325,6 +325,9 @@ impl Timeline for OnTrack<'_, '_> {
         }
         if line.waiting {
             args.push(("waiting", ArgRef::U64(1)));
+        }
+        if line.base.is_empty() {
+            return self.begin(ts_ns, UNKNOWN, &args[2..]);
         }
         self.begin(ts_ns, &format!("{}:{}", line.base, line.line), &args)
     }

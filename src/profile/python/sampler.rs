@@ -7,14 +7,13 @@ use aya::programs::{PerfEvent, ProgramError};
 #[derive(Debug)]
 pub(crate) struct Sampler {
     links: Vec<PerfEventLinkId>,
-    hz: u32,
 }
 
 impl Sampler {
     /// Attaches a loaded program to every processor at `hz` samples a second.
     pub fn attach(program: &mut PerfEvent, hz: u32) -> Result<Sampler, ProgramError> {
         let cpus = aya::util::online_cpus().map_err(|(_, error)| ProgramError::IOError(error))?;
-        let mut sampler = Sampler { links: Vec::with_capacity(cpus.len()), hz };
+        let mut sampler = Sampler { links: Vec::with_capacity(cpus.len()) };
         for cpu in cpus {
             let link = program.attach(
                 PerfEventConfig::Software(SoftwareEvent::CpuClock),
@@ -33,19 +32,8 @@ impl Sampler {
         Ok(sampler)
     }
 
-    /// The rate, samples a second and processor.
-    pub fn hz(&self) -> u32 {
-        self.hz
-    }
-
     /// Ends the sampling.
     pub fn detach(self, program: &mut PerfEvent) -> Result<(), ProgramError> {
         self.links.into_iter().try_for_each(|link| program.detach(link))
-    }
-
-    /// Attaches again at another rate.
-    pub fn at_rate(self, program: &mut PerfEvent, hz: u32) -> Result<Sampler, ProgramError> {
-        self.detach(program)?;
-        Sampler::attach(program, hz)
     }
 }
