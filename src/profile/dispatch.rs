@@ -1,5 +1,7 @@
 //! Hands the kernel's records to those who turn them into slices.
 
+use std::io;
+
 use aya::maps::{MapData, RingBuf};
 
 use super::CaptureError;
@@ -50,11 +52,21 @@ impl Session<'_> {
                     }
                     None => Ok(()),
                 },
+                kind::OP => self.probed(Class::Torch, &head, &item),
+                kind::CUDA => self.probed(Class::Cuda, &head, &item),
                 _ => Ok(()),
             };
             done.map_err(CaptureError::Write)?;
         }
         Ok(())
+    }
+
+    fn probed(&mut self, class: Class, head: &Head, record: &[u8]) -> io::Result<()> {
+        self.budget.meter.hit(head.tgid, head.tid, class);
+        match &mut self.probes {
+            Some(probes) => probes.record(head.kind, record, &mut self.out),
+            None => Ok(()),
+        }
     }
 
     fn drain_samples(&mut self, rings: &mut Rings) -> Result<(), CaptureError> {
@@ -90,6 +102,8 @@ impl Session<'_> {
                         self.io.fault(&record, &mut self.out).map_err(CaptureError::Write)?;
                     }
                 }
+                kind::TORCH => self.probed(Class::Torch, &head, &item).map_err(CaptureError::Write)?,
+                kind::NCCL => self.probed(Class::Nccl, &head, &item).map_err(CaptureError::Write)?,
                 kind::MAPPED => {
                     if let Some(followed) = self.followed.get_mut(&head.tgid) {
                         followed.dirty = true;

@@ -42,6 +42,9 @@ impl Class {
     }
 }
 
+/// Looking up the target, pairing entry and exit, sending the record: measured 260–310 ns.
+const PAIRING_NS: f64 = 300.0;
+
 /// Price of one hit of each class, ns.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Prices([f64; Class::ALL.len()]);
@@ -66,6 +69,15 @@ impl Prices {
     /// Price of one class, ns a hit.
     pub fn get(&self, class: Class) -> f64 {
         self.0[class as usize]
+    }
+
+    /// Sets the prices of records that uprobes send, from what a hit and a return cost, ns.
+    pub fn set_probes(&mut self, hit_ns: f64, return_ns: f64) {
+        // An operator is an entry and an exit, both plain probes, and the work of pairing them.
+        self.set(Class::Torch, 2.0 * hit_ns + PAIRING_NS);
+        let call_ns = hit_ns + return_ns + PAIRING_NS;
+        self.set(Class::Cuda, call_ns);
+        self.set(Class::Nccl, call_ns);
     }
 
     /// Sets the price of one class, ns a hit.

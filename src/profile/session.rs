@@ -9,6 +9,7 @@ use super::convert::{IoLayer, Sched, Totals};
 use super::loader::{Group, Kernel, Settings, Target, load_once, program_error};
 use super::output::Output;
 use super::pricing::{Pricing, call_ns};
+use super::probes::{Probes, calibrate};
 use super::python::{Pythons, Sampler};
 use super::rings::Rings;
 use super::{CaptureError, CaptureOptions, CaptureProgress, Layers};
@@ -38,6 +39,7 @@ pub(crate) struct Session<'s> {
     pub(super) totals: Totals,
     pub(super) sched: Sched,
     pub(super) io: IoLayer,
+    pub(super) probes: Option<Probes>,
     pub(super) pythons: Pythons,
     pub(super) sampler: Option<Sampler>,
     pub(super) out: Output<'s>,
@@ -89,6 +91,7 @@ impl<'s> Session<'s> {
             totals,
             sched: Sched::default(),
             io: IoLayer::new(),
+            probes: None,
             pythons,
             sampler: None,
             out: Output::new(sink),
@@ -101,8 +104,22 @@ impl<'s> Session<'s> {
             meta,
             last_look_ns: start_ns,
         };
+        session.load_probes()?;
         session.attach_all()?;
         Ok((session, rings))
+    }
+
+    fn load_probes(&mut self) -> Result<(), CaptureError> {
+        let layers = self.options.layers;
+        if ![Layer::Torch, Layer::Cuda, Layer::Nccl].into_iter().any(|l| layers.has(l)) {
+            return Ok(());
+        }
+        let cache = self.options.cache_dir.clone();
+        let kernel = &self.kernel;
+        self.probes = Some(Probes::load(&|name| kernel.map_fd(name), layers, cache)?);
+        let hit = calibrate().unwrap_or_default();
+        self.budget.meter.prices.set_probes(hit.probe_ns, hit.return_ns);
+        Ok(())
     }
 
     fn attach_all(&mut self) -> Result<(), CaptureError> {
@@ -166,6 +183,11 @@ impl<'s> Session<'s> {
         if self.options.layers.has(Layer::Python) {
             self.look_for_python(pid, &mappings);
         }
+        if let Some(probes) = &mut self.probes
+            && let Err(error) = probes.attach(pid, &mappings)
+        {
+            self.set_status(Layer::Torch, LayerState::Failed, &error.to_string());
+        }
     }
 
     fn look_for_python(&mut self, pid: u32, mappings: &[maps::Mapping]) {
@@ -221,6 +243,7 @@ impl<'s> Session<'s> {
     /// State of every layer asked for.
     pub fn layer_statuses(&self) -> Vec<LayerStatus> {
         let mut statuses = Vec::new();
+        let mut probed = self.probes.as_ref().map(Probes::statuses).unwrap_or_default();
         for layer in self.options.layers.iter() {
             if let Some(failed) = self.not_on.iter().find(|f| f.layer == layer.name()) {
                 statuses.push(failed.clone());
@@ -238,7 +261,10 @@ impl<'s> Session<'s> {
                         continue;
                     }
                 },
-                _ => continue,
+                _ => {
+                    statuses.extend(probed.extract_if(.., |status| status.layer == layer.name()));
+                    continue;
+                }
             };
             statuses.push(LayerStatus { layer: layer.name().to_owned(), state: LayerState::On, detail });
         }
@@ -263,6 +289,9 @@ impl<'s> Session<'s> {
 
     /// Detaches everything, reads what is left, and ends the recording.
     pub fn finish(mut self, mut rings: Rings) -> Result<CaptureMeta, CaptureError> {
+        if let Some(probes) = &mut self.probes {
+            probes.release();
+        }
         self.sample_at(0)?;
         for group in [Group::Syscall, Group::Sched, Group::Block, Group::Fault, Group::Process] {
             self.kernel.detach(group);

@@ -24,7 +24,7 @@ impl Session<'_> {
                 Some(("context switches".to_owned(), "detached".to_owned()))
             }
             Class::Python => self.thin_python(thin)?,
-            _ => None,
+            Class::Torch | Class::Cuda | Class::Nccl => self.thin_probes(thin)?,
         };
         if let Some((probe, action)) = done {
             self.meta.thinned.push(Thinned {
@@ -50,6 +50,13 @@ impl Session<'_> {
         self.kernel.detach(Group::Syscall);
         self.drop_layer(Class::Syscall, "detached to hold the overhead budget");
         Ok(Some(("system calls".to_owned(), "detached".to_owned())))
+    }
+
+    fn thin_probes(&mut self, thin: &Thin) -> Result<Option<(String, String)>, CaptureError> {
+        let Some(probes) = &mut self.probes else { return Ok(None) };
+        let layer = thin.class.layer();
+        let failed = |source| CaptureError::Read { what: format!("the {} probes' counters", layer.name()), source };
+        probes.thin(layer, thin.allowed / thin.share).map_err(failed)
     }
 
     /// Fewer samples a second, down to a rate that still tells where a job spends its time.

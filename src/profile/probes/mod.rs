@@ -125,8 +125,8 @@ pub(crate) struct Probes {
 
 impl Probes {
     /// Loads the programs; maps known to `shared` (those of common.bpf.h) are used, not made.
-    pub fn load(
-        shared: &dyn Fn(&str) -> Option<BorrowedFd<'_>>,
+    pub fn load<'m>(
+        shared: &dyn Fn(&str) -> Option<BorrowedFd<'m>>,
         layers: Layers,
         cache_dir: Option<PathBuf>,
     ) -> Result<Probes, CaptureError> {
@@ -266,6 +266,11 @@ impl Probes {
             self.node_names.resize(node + 1, None);
         }
         self.node_names[node] = Some(name.into());
+    }
+
+    /// Takes every probe off; records still on their way can be named afterwards.
+    pub fn release(&mut self) {
+        self.torch.release();
     }
 
     /// What every group cost since the last call.

@@ -106,6 +106,14 @@ impl Torch {
         self.files.iter().any(|f| f.scan.marks.iter().any(|m| m.role == Role::WorkRun || m.role == Role::Wait))
     }
 
+    /// Takes every probe off; names stay known for the records still on their way.
+    pub fn release(&mut self) {
+        for file in &mut self.files {
+            file.operators.clear();
+            file.marks.clear();
+        }
+    }
+
     /// Takes the probes off these operators, without a gap for the others: the rest is attached
     /// a second time under a new generation before the old links go.
     pub fn detach(&mut self, multi: &Multi, operators: &[u16]) -> io::Result<()> {
