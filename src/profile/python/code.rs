@@ -11,7 +11,7 @@ use super::offsets::{CodeLayout, Layout, Position};
 use super::strings;
 
 /// Code objects kept for a process; when more come, all are forgotten.
-const KEPT: usize = 20_000;
+const KEPT: usize = 10_000;
 /// After this long, what is kept is compared with the process again: code objects are freed and
 /// their addresses used for others.
 const CHECK_NS: u64 = 1_000_000_000;

@@ -67,6 +67,9 @@ pub(crate) fn identify(memory: &impl Memory, mapping: &Mapping, symbols: &Symbol
     let path = mapping.path.display();
     let bias = symbols.bias(mapping).ok_or_else(|| format!("{path}: mapped in a way aictl does not know"))?;
     let runtime = bias.wrapping_add(symbols.runtime);
+    if memory.u64(runtime).is_none() {
+        return Err(format!("{path}: the memory of its process can't be read; CAP_SYS_PTRACE is needed"));
+    }
     let debug = offsets::debug_offsets(memory, runtime);
     let hex = debug
         .map(|debug| debug.version)
@@ -181,7 +184,100 @@ fn holds_states(memory: &impl Memory, (tls, block): (u32, u32), threads: &[(u64,
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
+
+    /// Memory of 64-bit words.
+    #[derive(Default)]
+    struct Words(HashMap<u64, u64>);
+
+    impl Memory for Words {
+        fn read(&self, address: u64, buffer: &mut [u8]) -> bool {
+            buffer.iter_mut().zip(address..).all(|(byte, at)| {
+                let word = self.0.get(&(at & !7));
+                *byte = word.map_or(0, |word| word.to_le_bytes()[(at & 7) as usize]);
+                word.is_some()
+            })
+        }
+    }
+
+    const RUNTIME: u64 = 0x10_0000;
+    const INTERP: u64 = 0x20_0000;
+
+    fn interpreter(minor: u8) -> Interpreter {
+        Interpreter {
+            layout: offsets::of_version(minor).unwrap(),
+            runtime: RUNTIME,
+            code_type: None,
+            version: format!("3.{minor}.0"),
+            path: PathBuf::from("/usr/bin/python3"),
+            file: (0, 0),
+        }
+    }
+
+    /// A runtime with one interpreter of two threads, and the key at `tss`.
+    fn world(layout: &Layout, tss: u64, key: u64) -> Words {
+        let mut words = Words((0..RUNTIME_SEARCHED).step_by(8).map(|at| (RUNTIME + at, 0)).collect());
+        let (first, second) = (0x30_0000, 0x31_0000);
+        words.0.extend([
+            (RUNTIME + layout.interp_head, INTERP),
+            (RUNTIME + tss, key << 32 | 1),
+            (INTERP + u64::from(layout.interp_next), 0),
+            (INTERP + u64::from(layout.interp_threads), first),
+            (INTERP + layout.gil, 0x55_0000),
+            (first + u64::from(layout.tstate_next), second),
+            (first + u64::from(layout.tstate_thread_id), 0x40_0000),
+            (second + u64::from(layout.tstate_next), 0),
+            (second + u64::from(layout.tstate_thread_id), 0x41_0000),
+        ]);
+        words
+    }
+
+    #[test]
+    fn the_slot_is_believed_only_if_it_holds_the_thread_states() {
+        for minor in 9..=14 {
+            let interpreter = interpreter(minor);
+            let mut words = world(&interpreter.layout, interpreter.layout.tss, 3);
+            let found = running(&words, &interpreter).unwrap();
+            assert_eq!(found.tls, (0, 0), "nothing is in the slots");
+            assert_eq!(found.gil, if minor < 12 { RUNTIME + interpreter.layout.gil } else { 0x55_0000 });
+            words.0.insert(0x40_0000 + 0x348, 0x30_0000);
+            words.0.insert(0x41_0000 + 0x348, 0x31_0000);
+            assert_eq!(running(&words, &interpreter).unwrap().tls, (0x348, 0));
+        }
+    }
+
+    #[test]
+    fn the_key_is_searched_for_and_may_be_in_a_further_block_or_musls() {
+        let interpreter = interpreter(12);
+        let mut words = world(&interpreter.layout, interpreter.layout.tss + 24, 40);
+        words.0.insert(0x40_0000 + 0x510 + 8, 0x60_0000);
+        words.0.insert(0x60_0000 + 16 * 8 + 8, 0x30_0000);
+        assert_eq!(running(&words, &interpreter).unwrap().tls, (0x518, 136));
+        let mut words = world(&interpreter.layout, interpreter.layout.tss, 2);
+        words.0.insert(0x40_0000 + 128, 0x60_0000);
+        words.0.insert(0x60_0000 + 16, 0x30_0000);
+        assert_eq!(running(&words, &interpreter).unwrap().tls, (128, 16));
+    }
+
+    #[test]
+    fn an_interpreter_that_has_not_started_has_no_threads() {
+        let interpreter = interpreter(13);
+        let mut words = world(&interpreter.layout, interpreter.layout.tss, 3);
+        words.0.insert(RUNTIME + interpreter.layout.interp_head, 0);
+        assert_eq!(running(&words, &interpreter), None);
+        assert_eq!(running(&Words::default(), &interpreter), None);
+    }
+
+    #[test]
+    fn a_list_of_threads_that_never_ends_is_left() {
+        let interpreter = interpreter(11);
+        let mut words = world(&interpreter.layout, interpreter.layout.tss, 3);
+        words.0.insert(0x31_0000 + u64::from(interpreter.layout.tstate_next), 0x30_0000);
+        words.0.insert(INTERP + u64::from(interpreter.layout.interp_next), INTERP);
+        assert!(running(&words, &interpreter).is_some());
+    }
 
     #[test]
     fn versions_are_read_from_names() {

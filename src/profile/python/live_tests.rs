@@ -1,8 +1,8 @@
 //! Real interpreters on the real kernel. AICTL_TEST_PYTHONS (paths, joined by colons) adds to
 //! those found; root, clang and at least one CPython 3.9 or newer are needed, else the test is skipped.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, BufRead, BufReader};
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,10 +11,10 @@ use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{PerfEvent, RawTracePoint};
 use aya::{Ebpf, EbpfLoader};
 
+use super::test_sink::{Recorder, Seen};
 use super::*;
 use crate::host::maps;
 use crate::profile::records;
-use crate::trace::{CaptureMeta, Sink, SliceEvent, TrackDef, TrackRef};
 
 const WORK: &str = include_str!("fixtures/work.py");
 const MAIN: &str = r#"
@@ -40,90 +40,6 @@ SEC("raw_tracepoint/sys_exit") int on_exit(void *ctx)
 	return 0;
 }
 "#;
-
-/// A slice as the sink got it.
-#[derive(Debug, Clone)]
-struct Seen {
-    name: String,
-    start: u64,
-    end: u64,
-    depth: usize,
-    args: BTreeMap<String, String>,
-    parent: Option<usize>,
-}
-
-/// Checks that slices nest and keeps them.
-#[derive(Default)]
-struct Recorder {
-    slices: Vec<Seen>,
-    tracks: Vec<u32>,
-    open: BTreeMap<u32, Vec<usize>>,
-    last: BTreeMap<u32, u64>,
-}
-
-impl Recorder {
-    fn clock(&mut self, track: TrackRef, ts: u64) {
-        let last = self.last.entry(track.0).or_default();
-        assert!(ts >= *last, "time went back on track {}", track.0);
-        *last = ts;
-    }
-}
-
-impl Sink for Recorder {
-    fn process(&mut self, _: u32, _: &str, _: Option<&str>, _: Option<u32>) -> io::Result<()> {
-        Ok(())
-    }
-    fn thread(&mut self, _: u32, _: u32, _: &str) -> io::Result<()> {
-        Ok(())
-    }
-    fn track(&mut self, def: TrackDef<'_>) -> io::Result<TrackRef> {
-        self.tracks.push(def.tid.unwrap());
-        Ok(TrackRef(self.tracks.len() as u32 - 1))
-    }
-    fn slice(&mut self, _: TrackRef, _: &SliceEvent<'_>) -> io::Result<()> {
-        panic!("Python slices are begun and ended")
-    }
-    fn begin(&mut self, track: TrackRef, event: &Event<'_>) -> io::Result<()> {
-        self.clock(track, event.ts_ns);
-        let open = self.open.entry(track.0).or_default();
-        let text = |arg: &ArgRef<'_>| match arg {
-            ArgRef::Str(text) => (*text).to_owned(),
-            ArgRef::U64(number) => number.to_string(),
-            other => panic!("{other:?}"),
-        };
-        self.slices.push(Seen {
-            name: event.name.to_owned(),
-            start: event.ts_ns,
-            end: 0,
-            depth: open.len(),
-            args: event.args.iter().map(|(key, value)| ((*key).to_owned(), text(value))).collect(),
-            parent: open.last().copied(),
-        });
-        open.push(self.slices.len() - 1);
-        Ok(())
-    }
-    fn end(&mut self, track: TrackRef, event: &Event<'_>) -> io::Result<()> {
-        self.clock(track, event.ts_ns);
-        let index = self.open.get_mut(&track.0).and_then(Vec::pop).expect("an end has its begin");
-        self.slices[index].end = event.ts_ns;
-        Ok(())
-    }
-    fn instant(&mut self, _: TrackRef, _: &Event<'_>) -> io::Result<()> {
-        Ok(())
-    }
-    fn counter(&mut self, _: TrackRef, _: u64, _: f64) -> io::Result<()> {
-        Ok(())
-    }
-    fn meta(&mut self, _: u64, _: &CaptureMeta) -> io::Result<()> {
-        Ok(())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-    fn finish(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 /// Why a live test can't run here; panics instead where everything must run.
 fn skipped(why: &str) {
@@ -212,6 +128,19 @@ fn now_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
+/// How many threads of a process sleep in a futex in a range of addresses.
+fn threads_waiting_in(pid: u32, (start, end): (u64, u64)) -> usize {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
+    let waits = |task: &std::fs::DirEntry| {
+        let call = std::fs::read_to_string(task.path().join("syscall")).unwrap_or_default();
+        let mut fields = call.split(' ');
+        let futex = fields.next() == Some("202");
+        let address = fields.next().and_then(|text| u64::from_str_radix(text.strip_prefix("0x")?, 16).ok());
+        futex && address.is_some_and(|address| (start..end).contains(&address))
+    };
+    tasks.flatten().filter(waits).count()
+}
+
 struct Watched {
     slices: Vec<Seen>,
     samples: u64,
@@ -221,6 +150,8 @@ struct Watched {
     gil: Option<(u64, u64)>,
     meta: PythonMeta,
     certain_slot: bool,
+    /// Threads seen waiting for a futex of the GIL.
+    gil_waits: usize,
     /// Time in `on_sample` for a sample of the target, ns.
     cost: f64,
 }
@@ -262,10 +193,12 @@ fn watch(mut bpf: Ebpf, pid: u32, hz: u32, duration: Duration, change: impl FnOn
     let mut recorder = Recorder::default();
     let mut out = Output::new(&mut recorder);
     let _stats = aya::sys::enable_stats(aya::sys::Stats::RunTime).unwrap();
+    let mut gil_waits = 0;
     let begun = Instant::now();
     // On a busy machine it takes longer to see enough.
     while begun.elapsed() < duration || (counter(&hits, 3) < 300 && begun.elapsed() < Duration::from_secs(30)) {
         std::thread::sleep(Duration::from_millis(50));
+        gil_waits += pythons.gil_range(pid).map_or(0, |range| threads_waiting_in(pid, range));
         while let Some(record) = ring.next() {
             let head: StackHead = records::read(&record).unwrap();
             let frames: Vec<Frame> = record[size_of::<StackHead>()..]
@@ -300,6 +233,7 @@ fn watch(mut bpf: Ebpf, pid: u32, hz: u32, duration: Duration, change: impl FnOn
         gil,
         meta,
         certain_slot,
+        gil_waits,
         cost,
     }
 }
@@ -321,6 +255,7 @@ fn check(python: &Path, watched: &Watched) {
     assert!(watched.failed * 20 < watched.samples + watched.waits, "{what}: {} failed", watched.failed);
     assert_eq!(watched.lost, 0, "{what}");
     assert!(watched.gil.is_some(), "{what}");
+    assert!(watched.gil_waits > 0, "{what}: two threads want the GIL, and none was seen waiting for it");
     let qualified = watched.meta.version.split('.').nth(1).unwrap().parse::<u32>().unwrap() >= 11;
     let method = |name: &str| if qualified { format!("Model.{name}") } else { name.to_owned() };
     for name in ["main", "leaf", "recurse", "generate", "consume", "native", "pause", "task", "worker"]
@@ -404,4 +339,20 @@ fn an_interpreter_that_is_still_starting_is_found_when_it_runs() {
     let watched = watch(bpf, work.0.id(), 199, Duration::from_secs(3), |_| {});
     assert!(watched.certain_slot);
     check(python, &watched);
+}
+
+#[test]
+fn an_old_python_is_declined_with_a_word() {
+    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+    let Ok(versions) = std::fs::read_dir(home.join(".pyenv/versions")) else { return skipped("no pyenv") };
+    let old = versions.flatten().map(|version| version.path().join("bin/python3.8")).find(|path| path.exists());
+    let (Some(python), Ok(mut bpf)) = (old, load()) else {
+        return skipped("root, clang and a CPython 3.8 of pyenv are needed");
+    };
+    let work = start(&python, 60.0);
+    let pid = work.0.id();
+    let mut pythons = Pythons::new(HashMap::try_from(bpf.take_map("py_procs").unwrap()).unwrap());
+    let error = pythons.add(pid, &maps::of(pid).unwrap()).unwrap_err();
+    assert!(error.contains("CPython 3.8") && error.contains("3.9 to 3.14"), "{error}");
+    assert_eq!(pythons.add(pid, &maps::of(pid).unwrap()), Ok(None), "said once");
 }

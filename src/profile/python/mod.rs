@@ -22,6 +22,8 @@ mod live_tests;
 mod merge_tests;
 #[cfg(test)]
 mod table_tests;
+#[cfg(test)]
+mod test_sink;
 
 use std::io;
 use std::sync::Arc;
