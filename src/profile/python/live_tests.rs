@@ -2,7 +2,7 @@
 //! those found; root, clang and at least one CPython 3.9 or newer are needed, else the test is skipped.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -355,4 +355,43 @@ fn an_old_python_is_declined_with_a_word() {
     let error = pythons.add(pid, &maps::of(pid).unwrap()).unwrap_err();
     assert!(error.contains("CPython 3.8") && error.contains("3.9 to 3.14"), "{error}");
     assert_eq!(pythons.add(pid, &maps::of(pid).unwrap()), Ok(None), "said once");
+}
+
+#[test]
+fn an_exec_changes_the_python_and_then_takes_it_away() {
+    let pythons_here = interpreters();
+    let (Some(first), Some(last), Ok(mut bpf)) = (pythons_here.first(), pythons_here.last(), load()) else {
+        return skipped("root, clang and a CPython are needed");
+    };
+    let mut pythons = Pythons::new(HashMap::try_from(bpf.take_map("py_procs").unwrap()).unwrap());
+    let script = "import os, sys; input(); os.execv(sys.argv[1], sys.argv[1:])";
+    let mut child = Command::new(first)
+        .args(["-c", script])
+        .args([last.as_os_str(), "-c".as_ref(), script.as_ref(), "/bin/sleep".as_ref(), "60".as_ref()])
+        .stdin(Stdio::piped())
+        .spawn()
+        .map(Work)
+        .unwrap();
+    let pid = child.0.id();
+    let mut stdin = child.0.stdin.take().unwrap();
+    let begun = Instant::now();
+    let mut see = |wanted: &dyn Fn(Option<&PythonMeta>) -> bool| loop {
+        let found = pythons.add(pid, &maps::of(pid).unwrap()).unwrap();
+        if wanted(found.as_ref()) {
+            break (found, pythons.py_procs.get(&pid, 0).ok());
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "{found:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    let (meta, before) = see(&|found| found.is_some());
+    let version = meta.unwrap().version;
+    writeln!(stdin).unwrap();
+    if pythons_here.len() > 1 {
+        let (_, after) = see(&|found| found.is_some_and(|meta| meta.version != version));
+        assert_ne!(before, after);
+    } else {
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    writeln!(stdin).unwrap();
+    assert_eq!(see(&|found| found.is_none()), (None, None), "the kernel forgets it too");
 }

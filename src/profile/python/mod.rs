@@ -65,6 +65,7 @@ pub(crate) struct Pythons {
     refused: FxHashSet<(u32, (u64, u64))>,
     period_ns: u64,
     looked_ns: u64,
+    swept_ns: u64,
 }
 
 struct Process {
@@ -92,6 +93,7 @@ impl Pythons {
             refused: FxHashSet::default(),
             period_ns: 1_000_000_000 / 99,
             looked_ns: 0,
+            swept_ns: 0,
         }
     }
 
@@ -131,12 +133,19 @@ impl Pythons {
                 Err(_) if !self.refused.insert((pid, mapping.file)) => return Ok(None),
                 Err(text) => return Err(text),
             };
+            if self.processes.contains_key(&pid) {
+                self.remove(pid);
+            }
             let codes = Codes::new(interpreter.code_type);
             let process = Process { interpreter, running: None, codes, libraries: Libraries::default(), tried_ns: 0 };
             let meta = process.meta(pid);
             self.processes.insert(pid, process);
             self.look(pid)?;
             return Ok(Some(meta));
+        }
+        if self.processes.contains_key(&pid) {
+            // What it ran before an exec.
+            self.remove(pid);
         }
         Ok(None)
     }
@@ -160,6 +169,8 @@ impl Pythons {
     /// Takes in a stack.
     pub fn stack(&mut self, head: &StackHead, frames: &[Frame], out: &mut Output<'_>) -> io::Result<()> {
         let (pid, tid) = (head.head.tgid, head.head.tid);
+        // A new program's slices must not begin inside the old one's.
+        self.close_ended(out)?;
         let Some(process) = self.processes.get_mut(&pid) else { return Ok(()) };
         let end = head.head.start.saturating_add(head.head.dur);
         let flags = head.head.id;
@@ -176,8 +187,9 @@ impl Pythons {
         let new = || Thread { pid, merger: Merger::new(period_ns) };
         let thread = self.threads.entry(tid).or_insert_with(new);
         if thread.pid != pid {
-            let old = std::mem::replace(thread, new());
-            self.ended.push((tid, old));
+            let mut old = std::mem::replace(thread, new());
+            let end = old.merger.seen_ns();
+            old.merger.close(end, &mut OnTrack { out, pid: old.pid, tid })?;
         }
         thread.merger.add(stack, &mut OnTrack { out, pid, tid })
     }
@@ -193,10 +205,7 @@ impl Pythons {
     /// Writes what has become certain, closes what is gone, and looks again at interpreters that
     /// were still starting. To be called several times a second.
     pub fn tick(&mut self, now_ns: u64, out: &mut Output<'_>) -> io::Result<()> {
-        for (tid, mut thread) in self.ended.drain(..) {
-            let end = thread.merger.seen_ns();
-            thread.merger.close(end, &mut OnTrack { out, pid: thread.pid, tid })?;
-        }
+        self.close_ended(out)?;
         let until = now_ns.saturating_sub(REORDER_NS);
         for (tid, thread) in &mut self.threads {
             thread.merger.flush(until, &mut OnTrack { out, pid: thread.pid, tid: *tid })?;
@@ -205,7 +214,10 @@ impl Pythons {
             return Ok(());
         }
         self.looked_ns = now_ns;
-        self.close_gone(now_ns, out)?;
+        if now_ns.saturating_sub(self.swept_ns) >= GONE_NS {
+            self.swept_ns = now_ns;
+            self.close_gone(now_ns, out)?;
+        }
         let due = |(pid, process): (&u32, &mut Process)| process.incomplete(now_ns).then_some(*pid);
         let waiting: Vec<u32> = self.processes.iter_mut().filter_map(due).collect();
         // Whatever is wrong with a process will be said when its exit comes.
@@ -218,6 +230,14 @@ impl Pythons {
         self.tick(now_ns, out)?;
         for (tid, mut thread) in self.threads.drain() {
             thread.merger.close(now_ns, &mut OnTrack { out, pid: thread.pid, tid })?;
+        }
+        Ok(())
+    }
+
+    fn close_ended(&mut self, out: &mut Output<'_>) -> io::Result<()> {
+        for (tid, mut thread) in self.ended.drain(..) {
+            let end = thread.merger.seen_ns();
+            thread.merger.close(end, &mut OnTrack { out, pid: thread.pid, tid })?;
         }
         Ok(())
     }
@@ -254,7 +274,7 @@ impl Pythons {
         if self.files.len() >= FILES_KEPT {
             self.files.clear();
         }
-        let read = Symbols::read(pid, mapping).map(Arc::new);
+        let read = Symbols::read(pid, mapping).ok()?.map(Arc::new);
         self.files.insert(mapping.file, read.clone());
         read
     }

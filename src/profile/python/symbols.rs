@@ -1,5 +1,7 @@
 //! The few symbols of an interpreter's file, and the address a file was mapped at.
 
+use std::io;
+
 use object::{Object, ObjectSection, ObjectSegment, ObjectSymbol};
 
 use crate::host::maps::{self, Mapping};
@@ -20,14 +22,15 @@ pub(crate) struct Symbols {
 }
 
 impl Symbols {
-    /// Reads them from a mapped file; `None` if there is no CPython in it.
-    pub fn read(pid: u32, mapping: &Mapping) -> Option<Symbols> {
-        let file = maps::open(pid, mapping).ok()?;
+    /// Reads them from a mapped file; `None` if there is no CPython in it, an error if it can't
+    /// be read (the process may have ended).
+    pub fn read(pid: u32, mapping: &Mapping) -> io::Result<Option<Symbols>> {
+        let file = maps::open(pid, mapping)?;
         // SAFETY: mapped read-only and private. Should the file be cut while it is mapped, the
         // process would get SIGBUS, as for every loader and profiler that maps files; files that
         // run are replaced, not cut.
-        let bytes = unsafe { memmap2::Mmap::map(&file) }.ok()?;
-        Self::parse(&bytes)
+        let bytes = unsafe { memmap2::Mmap::map(&file) }?;
+        Ok(Self::parse(&bytes))
     }
 
     /// Parses an ELF image.
@@ -54,7 +57,8 @@ impl Symbols {
         let [runtime, code_type, version] = found;
         // Since 3.13 the runtime has a section of its own, found in stripped files too.
         let runtime = runtime.or_else(|| elf.section_by_name(".PyRuntime").map(|section| section.address()))?;
-        let version_text = elf.section_by_name(".rodata").and_then(|s| s.data().ok()).and_then(version_text);
+        let data = || elf.section_by_name(".rodata").and_then(|section| section.data().ok());
+        let version_text = if version.is_none() { data().and_then(version_text) } else { None };
         let segments = elf.segments().map(|s| (s.address(), s.file_range().0, s.file_range().1)).collect();
         Some(Symbols { runtime, code_type, version, version_text, segments })
     }
