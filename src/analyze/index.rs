@@ -1,0 +1,199 @@
+//! A recording made ready for judging: tracks by thread, names sorted once.
+
+use rustc_hash::FxHashMap;
+
+use super::frames::Frames;
+use super::names::{CallKind, NativeClass, OpKind, Reason, call_kind, cuda_waits, native_class, op_kind, sched_reason};
+use crate::trace::{Arg, ArgsId, Layer, Parent, Slice, StrId, Trace, Track};
+
+/// Argument names, looked up once so that arguments are compared as numbers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Keys {
+    pub file: StrId,
+    pub line: StrId,
+    pub call_line: StrId,
+    pub native: StrId,
+    pub gil: StrId,
+    pub waiting: StrId,
+    pub waker: StrId,
+    pub syscall: StrId,
+    pub cpu: StrId,
+    pub path: StrId,
+    pub bytes: StrId,
+    pub bus: StrId,
+}
+
+impl Keys {
+    fn of(trace: &Trace) -> Keys {
+        // An id that no string has and that does not end a run.
+        let missing = StrId(u32::MAX - 1);
+        let find = |text| trace.strings.find(text).unwrap_or(missing);
+        Keys {
+            file: find("file"),
+            line: find("line"),
+            call_line: find("call_line"),
+            native: find("native"),
+            gil: find("gil"),
+            waiting: find("waiting"),
+            waker: find("waker"),
+            syscall: find("syscall"),
+            cpu: find("cpu"),
+            path: find("path"),
+            bytes: find("bytes"),
+            bus: find("bus_gb_s"),
+        }
+    }
+}
+
+/// What is known about a text that names slices.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct NameFacts {
+    pub reason: Reason,
+    pub call: CallKind,
+    pub op: OpKind,
+    pub native: NativeClass,
+    pub cuda_waits: bool,
+    /// Reads like `train.py:42`: the line under a frame.
+    pub is_line: bool,
+}
+
+/// The tracks of one thread, at most one a layer (the fullest), and its totals.
+#[derive(Debug, Default)]
+pub(super) struct ThreadTracks<'t> {
+    pub sched: Option<&'t Track>,
+    pub syscall: Option<&'t Track>,
+    pub python: Option<&'t Track>,
+    pub torch: Option<&'t Track>,
+    pub cuda: Option<&'t Track>,
+    pub nccl: Option<&'t Track>,
+    pub step: Option<&'t Track>,
+}
+
+/// The recording, indexed.
+pub(super) struct Index<'t> {
+    pub trace: &'t Trace,
+    pub keys: Keys,
+    /// By [`StrId`].
+    pub names: Vec<NameFacts>,
+    pub frames: Frames,
+    /// By thread, as in [`Trace::threads`].
+    pub threads: Vec<ThreadTracks<'t>>,
+    /// Threads by tid.
+    pub by_tid: FxHashMap<u32, usize>,
+    /// First and last nanosecond.
+    pub start_ns: u64,
+    pub end_ns: u64,
+    /// Whether any thread has a `cpu` track: then a thread without one did not run.
+    pub has_sched: bool,
+    /// Small operators are missing from the recording.
+    pub torch_thinned: bool,
+}
+
+impl<'t> Index<'t> {
+    /// Goes over names and tracks once.
+    pub fn new(trace: &'t Trace) -> Index<'t> {
+        let (start_ns, end_ns) = trace.bounds_ns().unwrap_or((0, 0));
+        let mut threads: Vec<ThreadTracks<'t>> = trace.threads.iter().map(|_| ThreadTracks::default()).collect();
+        for track in &trace.tracks {
+            let Parent::Thread(id) = track.parent else { continue };
+            let Some(thread) = threads.get_mut(id.0 as usize) else { continue };
+            let place = match track.layer {
+                Layer::Sched => &mut thread.sched,
+                Layer::Syscall => &mut thread.syscall,
+                Layer::Python => &mut thread.python,
+                Layer::Torch => &mut thread.torch,
+                Layer::Cuda => &mut thread.cuda,
+                Layer::Nccl => &mut thread.nccl,
+                Layer::Step => &mut thread.step,
+                _ => continue,
+            };
+            if place.is_none_or(|t| t.slices.len() < track.slices.len()) {
+                *place = Some(track);
+            }
+        }
+        let names = (0..trace.strings.len())
+            .map(|i| name_facts(trace.strings.get(StrId(u32::try_from(i).unwrap_or(u32::MAX)))))
+            .collect();
+        let by_tid = trace.threads.iter().enumerate().map(|(i, t)| (t.tid, i)).collect();
+        let keys = Keys::of(trace);
+        let has_sched = threads.iter().any(|t| t.sched.is_some_and(|s| !s.slices.is_empty()));
+        let torch_thinned = trace.meta.as_ref().is_some_and(|m| m.thinned.iter().any(|t| t.probe.contains("torch")));
+        let frames = Frames::of(trace, &keys, &threads);
+        Index { trace, keys, names, frames, threads, by_tid, start_ns, end_ns, has_sched, torch_thinned }
+    }
+
+    /// Facts about a name.
+    pub fn name(&self, id: StrId) -> NameFacts {
+        self.names.get(id.0 as usize).copied().unwrap_or_default()
+    }
+
+    /// The arguments of a slice, keys as numbers.
+    pub fn args(&self, id: ArgsId) -> &'t [(StrId, Arg)] {
+        args(self.trace, id)
+    }
+
+    /// One argument as a number.
+    pub fn arg_u64(&self, slice: &Slice, key: StrId) -> Option<u64> {
+        self.args(slice.args).iter().find(|(k, _)| *k == key).and_then(|(_, v)| as_u64(*v))
+    }
+
+    /// One argument as a text's id.
+    pub fn arg_str(&self, slice: &Slice, key: StrId) -> Option<StrId> {
+        self.args(slice.args).iter().find(|(k, _)| *k == key).and_then(|(_, v)| match v {
+            Arg::Str(text) => Some(*text),
+            _ => None,
+        })
+    }
+
+    /// Process of a thread.
+    pub fn process_of(&self, thread: usize) -> usize {
+        self.trace.threads.get(thread).map_or(usize::MAX, |t| t.process.0 as usize)
+    }
+
+    /// Length of the recording in ns.
+    pub fn length_ns(&self) -> u64 {
+        self.end_ns - self.start_ns
+    }
+
+    /// Where a slice lies, for people and for jumping to: "python3 812/python3 812/cpu".
+    pub fn track_path(&self, thread: usize, track: &Track) -> String {
+        let Some(t) = self.trace.threads.get(thread) else { return self.trace.text(track.name).to_owned() };
+        let process = self.trace.processes.get(t.process.0 as usize);
+        let (name, pid) = process.map_or(("", 0), |p| (p.name.as_str(), p.pid));
+        format!("{name} {pid}/{} {}/{}", t.name, t.tid, self.trace.text(track.name))
+    }
+}
+
+/// The run of arguments behind an id, without its end mark.
+pub(super) fn args(trace: &Trace, id: ArgsId) -> &[(StrId, Arg)] {
+    let from = match id.0 {
+        0 => return &[],
+        n => trace.args.get(n as usize..).unwrap_or(&[]),
+    };
+    let len = from.iter().position(|(key, _)| *key == Trace::ARGS_END).unwrap_or(from.len());
+    &from[..len]
+}
+
+/// A number that can't be negative.
+pub(super) fn as_u64(value: Arg) -> Option<u64> {
+    match value {
+        Arg::U64(n) => Some(n),
+        Arg::I64(n) => u64::try_from(n).ok(),
+        Arg::F64(n) if n >= 0.0 => Some(n as u64),
+        _ => None,
+    }
+}
+
+fn name_facts(text: &str) -> NameFacts {
+    let is_line = text.rsplit_once(':').is_some_and(|(file, line)| {
+        !file.ends_with(':') && !file.is_empty() && !line.is_empty() && line.bytes().all(|b| b.is_ascii_digit())
+    });
+    NameFacts {
+        reason: sched_reason(text),
+        call: call_kind(text),
+        op: op_kind(text),
+        native: native_class(text),
+        cuda_waits: cuda_waits(text),
+        is_line,
+    }
+}

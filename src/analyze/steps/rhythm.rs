@@ -1,0 +1,103 @@
+//! Whether something repeats regularly enough to be a step.
+
+/// A believable beat.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::analyze) struct Rhythm {
+    /// Typical time from one to the next.
+    pub period_ns: u64,
+    /// Spread of the middle half of the intervals over their median; 0 is a clock.
+    pub spread: f64,
+    /// Length of every step, with missed beats filled in.
+    pub lengths_ns: Vec<u64>,
+}
+
+/// Fewest beats that make a rhythm: three intervals.
+pub(in crate::analyze) const FEWEST_BEATS: usize = 4;
+
+/// Widest spread of exact starts (operators, waits) that is still a beat. Intervals of
+/// events that come at random have a spread of 1.6, so half of a third of that is far off.
+const WIDEST: f64 = 0.6;
+
+/// Finds the beat in sorted starts. With `may_miss`, beats may be missing (sampled frames):
+/// intervals near a multiple of the beat then count as several steps.
+pub(in crate::analyze) fn rhythm(starts: &[u64], may_miss: bool) -> Option<Rhythm> {
+    if starts.len() < FEWEST_BEATS {
+        return None;
+    }
+    let intervals: Vec<u64> = starts.windows(2).map(|w| w[1].saturating_sub(w[0])).filter(|i| *i > 0).collect();
+    if intervals.len() + 1 < FEWEST_BEATS {
+        return None;
+    }
+    let mut sorted = intervals.clone();
+    sorted.sort_unstable();
+    let at = |q: f64| sorted[((sorted.len() - 1) as f64 * q).round() as usize];
+    let median = at(0.5);
+    let spread = (at(0.75) - at(0.25)) as f64 / median as f64;
+    if spread <= WIDEST {
+        return Some(Rhythm { period_ns: median, spread, lengths_ns: intervals });
+    }
+    if !may_miss || intervals.len() < 8 {
+        return None;
+    }
+    // Missed beats: take the short intervals as the beat and see whether the others are multiples.
+    let beat = at(0.25);
+    let fits = |i: &u64| {
+        let times = *i as f64 / beat as f64;
+        times < 6.5 && (times - times.round()).abs() <= 0.2
+    };
+    let near = intervals.iter().filter(|i| fits(i)).count();
+    // At random, two in five would be near a multiple.
+    if near * 4 < intervals.len() * 3 {
+        return None;
+    }
+    let mut lengths_ns = Vec::new();
+    for interval in intervals.iter().filter(|i| fits(i)) {
+        let times = ((*interval as f64 / beat as f64).round() as u64).max(1);
+        lengths_ns.extend(std::iter::repeat_n(interval / times, times as usize));
+    }
+    Some(Rhythm { period_ns: beat, spread: 1.0 - near as f64 / intervals.len() as f64, lengths_ns })
+}
+
+/// The value below which the share `q` of `values` lies; `None` if there are none.
+pub(in crate::analyze) fn quantile(values: &[u64], q: f64) -> Option<u64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable();
+    let last = sorted.len().checked_sub(1)?;
+    Some(sorted[(last as f64 * q).round() as usize])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_has_a_rhythm_and_noise_has_none() {
+        let clock: Vec<u64> = (0..20).map(|i| i * 50).collect();
+        let found = rhythm(&clock, false).unwrap();
+        assert_eq!((found.period_ns, found.spread, found.lengths_ns.len()), (50, 0.0, 19));
+        // Intervals that grow tenfold and shrink again follow no beat.
+        let mut at = 0;
+        let noise: Vec<u64> = (0..40u64)
+            .map(|i| {
+                at += [3, 170, 41, 9, 90, 260, 17, 5][(i % 8) as usize];
+                at
+            })
+            .collect();
+        assert_eq!(rhythm(&noise, true), None);
+        assert_eq!(rhythm(&clock[..3], false), None);
+    }
+
+    #[test]
+    fn missed_beats_are_filled_in() {
+        let starts: Vec<u64> = (0..60u64).filter(|i| !matches!(i % 7, 2 | 4 | 5)).map(|i| i * 100 + i % 3).collect();
+        let found = rhythm(&starts, true).unwrap();
+        assert!((95..=105).contains(&found.period_ns), "{found:?}");
+        assert!(found.lengths_ns.len() >= 55);
+        assert_eq!(quantile(&found.lengths_ns, 0.5).unwrap().div_ceil(10), 10);
+    }
+
+    #[test]
+    fn equal_starts_do_no_harm() {
+        assert_eq!(rhythm(&[5; 30], true), None);
+    }
+}
