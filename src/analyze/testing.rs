@@ -81,7 +81,7 @@ impl Build {
 
     /// Adds a stay on or off the CPU.
     pub fn sched(&mut self, thread: ThreadId, name: &str, start: u64, dur: u64, waker: u64) {
-        let args = [("waker", V::N(waker)), ("cpu", V::N(0))];
+        let args = [("waker", V::N(waker)), ("cpu", V::N(u64::from(thread.0)))];
         self.slice(thread, Layer::Sched, name, start, dur, &args);
     }
 

@@ -33,12 +33,6 @@ pub(in crate::analyze) fn rhythm(starts: &[u64], may_miss: bool) -> Option<Rhyth
     let at = |q: f64| sorted[((sorted.len() - 1) as f64 * q).round() as usize];
     let median = at(0.5);
     let spread = (at(0.75) - at(0.25)) as f64 / median as f64;
-    if spread <= WIDEST {
-        return Some(Rhythm { period_ns: median, spread, lengths_ns: intervals });
-    }
-    if !may_miss || intervals.len() < 8 {
-        return None;
-    }
     // Missed beats: take the short intervals as the beat and see whether the others are multiples.
     let beat = at(0.25);
     let fits = |i: &u64| {
@@ -46,16 +40,17 @@ pub(in crate::analyze) fn rhythm(starts: &[u64], may_miss: bool) -> Option<Rhyth
         times < 6.5 && (times - times.round()).abs() <= 0.2
     };
     let near = intervals.iter().filter(|i| fits(i)).count();
-    // At random, two in five would be near a multiple.
-    if near * 4 < intervals.len() * 3 {
-        return None;
+    // At random, two in five would be near a multiple; a spread this wide needs nearly all.
+    let missed = may_miss && intervals.len() >= 8 && spread > 0.3;
+    if missed && near * 10 >= intervals.len() * if spread > WIDEST { 8 } else { 9 } {
+        let mut lengths_ns = Vec::new();
+        for interval in intervals.iter().filter(|i| fits(i)) {
+            let times = ((*interval as f64 / beat as f64).round() as u64).max(1);
+            lengths_ns.extend(std::iter::repeat_n(interval / times, times as usize));
+        }
+        return Some(Rhythm { period_ns: beat, spread: 1.0 - near as f64 / intervals.len() as f64, lengths_ns });
     }
-    let mut lengths_ns = Vec::new();
-    for interval in intervals.iter().filter(|i| fits(i)) {
-        let times = ((*interval as f64 / beat as f64).round() as u64).max(1);
-        lengths_ns.extend(std::iter::repeat_n(interval / times, times as usize));
-    }
-    Some(Rhythm { period_ns: beat, spread: 1.0 - near as f64 / intervals.len() as f64, lengths_ns })
+    (spread <= WIDEST).then_some(Rhythm { period_ns: median, spread, lengths_ns: intervals })
 }
 
 /// The value below which the share `q` of `values` lies; `None` if there are none.
