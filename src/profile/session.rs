@@ -9,7 +9,7 @@ use super::convert::{IoLayer, Sched, Totals};
 use super::loader::{Group, Kernel, Settings, Target, load_once, program_error};
 use super::output::Output;
 use super::pricing::{Pricing, call_ns};
-use super::probes::{Probes, calibrate};
+use super::probes::Probes;
 use super::python::{Pythons, Sampler};
 use super::rings::Rings;
 use super::{CaptureError, CaptureOptions, CaptureProgress, Layers};
@@ -116,8 +116,9 @@ impl<'s> Session<'s> {
         }
         let cache = self.options.cache_dir.clone();
         let kernel = &self.kernel;
-        self.probes = Some(Probes::load(&|name| kernel.map_fd(name), layers, cache)?);
-        let hit = calibrate().unwrap_or_default();
+        let probes = Probes::load(&|name| kernel.map_fd(name), layers, cache)?;
+        let hit = probes.calibrate();
+        self.probes = Some(probes);
         self.budget.meter.prices.set_probes(hit.probe_ns, hit.return_ns);
         Ok(())
     }
@@ -298,6 +299,9 @@ impl<'s> Session<'s> {
         }
         let end_ns = now_ns();
         self.drain(&mut rings)?;
+        if let Some(probes) = &mut self.probes {
+            probes.finish(end_ns, &mut self.out).map_err(CaptureError::Write)?;
+        }
         self.pythons.finish(end_ns, &mut self.out).map_err(CaptureError::Write)?;
         if self.options.layers.has(Layer::Sched) {
             let pids: Vec<u32> = self.followed.keys().copied().collect();

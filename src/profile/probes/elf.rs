@@ -6,7 +6,6 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use bytemuck::{Pod, Zeroable};
-use rustc_hash::FxHashMap;
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -202,60 +201,51 @@ impl Elf {
         Ok(Some(Symbols { table: self.section_bytes(section)?, names: self.section_bytes(names)? }))
     }
 
-    /// The symbols of a table whose names `worth` accepts: (address, size, name), in no order.
-    /// Reads in pieces: the names of a big library alone take a hundred megabytes.
-    pub fn named_symbols(&self, table: Table, worth: &dyn Fn(&str) -> bool) -> io::Result<Vec<(u64, u64, Box<str>)>> {
-        let kind = if table == Table::Dynamic { SHT_DYNSYM } else { SHT_SYMTAB };
-        let mut found = Vec::new();
-        let Some(section) = self.sections.iter().find(|s| s.kind == kind) else { return Ok(found) };
-        let Some(strings) = self.sections.get(section.link as usize) else { return Ok(found) };
-        let mut names: FxHashMap<u32, Box<str>> = FxHashMap::default();
-        let mut at = 0;
-        self.pieces(strings, b'\0', &mut |piece| {
-            for name in piece.split_inclusive(|b| *b == 0) {
-                if let Some(text) =
-                    std::str::from_utf8(name.strip_suffix(b"\0").unwrap_or(name)).ok().filter(|n| worth(n))
-                {
-                    names.insert(at, text.into());
-                }
-                at += name.len() as u32;
-            }
-        })?;
-        let mut raw = vec![0; (1 << 16) * size_of::<RawSymbol>()];
+    /// The name of the symbol that covers an address, and how far behind its start that is.
+    /// Reads the table in pieces and of the names just the one: those of a big library alone
+    /// take a hundred megabytes.
+    pub fn symbol_at(&self, address: u64) -> Option<(String, u64)> {
+        [SHT_SYMTAB, SHT_DYNSYM].into_iter().find_map(|kind| self.symbol_of(kind, address).ok().flatten())
+    }
+
+    fn symbol_of(&self, kind: u32, address: u64) -> io::Result<Option<(String, u64)>> {
+        let Some(section) = self.sections.iter().find(|s| s.kind == kind) else { return Ok(None) };
+        let Some(strings) = self.sections.get(section.link as usize) else { return Ok(None) };
+        let mut raw = vec![0; (1 << 15) * size_of::<RawSymbol>()];
         let mut done = 0;
-        while done < section.size && !names.is_empty() {
+        while done < section.size {
             let length = raw.len().min((section.size - done) as usize);
             self.file.read_exact_at(&mut raw[..length], section.offset + done)?;
             done += length as u64;
             for symbol in raw[..length].chunks_exact(size_of::<RawSymbol>()) {
                 let symbol: RawSymbol = bytemuck::pod_read_unaligned(symbol);
-                if let Some(name) = names.get(&symbol.name).filter(|_| symbol.section != 0) {
-                    found.push((symbol.value, symbol.size, name.clone()));
+                let object = matches!(symbol.info & 15, 1 | 2) && symbol.section != 0;
+                if object && address >= symbol.value && address - symbol.value < symbol.size.max(1) {
+                    return self.text(strings, symbol.name).map(|name| Some((name, address - symbol.value)));
                 }
             }
         }
-        Ok(found)
+        Ok(None)
     }
 
-    /// Hands a section on in pieces of about a megabyte that end after `stop`.
-    fn pieces(&self, section: &Section, stop: u8, take: &mut dyn FnMut(&[u8])) -> io::Result<()> {
-        let mut buffer = vec![0; 1 << 20];
-        let (mut kept, mut done) = (0, 0);
-        while done < section.size {
-            if kept == buffer.len() {
-                buffer.resize(buffer.len() * 2, 0);
-            }
-            let length = (buffer.len() - kept).min((section.size - done) as usize);
-            self.file.read_exact_at(&mut buffer[kept..kept + length], section.offset + done)?;
-            done += length as u64;
-            let filled = kept + length;
-            let end = buffer[..filled].iter().rposition(|b| *b == stop).map_or(0, |i| i + 1);
-            take(&buffer[..end]);
-            buffer.copy_within(end..filled, 0);
-            kept = filled - end;
-        }
-        take(&buffer[..kept]);
-        Ok(())
+    /// A NUL-ended text of a section.
+    fn text(&self, strings: &Section, at: u32) -> io::Result<String> {
+        let mut bytes = vec![0; 4096.min(strings.size.saturating_sub(at.into())) as usize];
+        self.file.read_exact_at(&mut bytes, strings.offset + u64::from(at))?;
+        let text = bytes.split(|b| *b == 0).next().unwrap_or_default();
+        Ok(String::from_utf8_lossy(text).into_owned())
+    }
+
+    /// Whether the names the dynamic linker sees hold `text`.
+    pub fn mentions(&self, text: &[&str]) -> bool {
+        let names = self.sections.iter().find(|s| s.kind == SHT_DYNSYM);
+        let names = names.and_then(|s| self.sections.get(s.link as usize)).and_then(|s| self.section_bytes(s).ok());
+        names.is_some_and(|names| text.iter().any(|t| contains(&names, t.as_bytes())))
+    }
+
+    /// Whether there is a section of that name.
+    pub fn has_section(&self, name: &str) -> bool {
+        self.section_named(name).is_some()
     }
 
     /// The bytes of a section, empty if there is none of that name.

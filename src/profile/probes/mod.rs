@@ -6,7 +6,12 @@
 
 mod cache;
 mod calibrate;
+mod calls;
+mod cuda;
 mod elf;
+mod gpu;
+mod kernel_name;
+mod nccl;
 mod ops;
 mod scan;
 mod spaces;
@@ -30,7 +35,18 @@ use crate::host::maps::{self, Mapping};
 use crate::trace::{Layer, LayerState, LayerStatus};
 use spaces::Spaces;
 
-pub(crate) use calibrate::{HitCost, calibrate};
+pub(crate) use calibrate::HitCost;
+
+impl Drop for Probes {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+fn joined(parts: impl Iterator<Item = String>) -> Option<String> {
+    let text = parts.collect::<Vec<_>>().join(", ");
+    (!text.is_empty()).then_some(text)
+}
 
 /// The compiled uprobes.bpf.c.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../bpf/uprobes.bpf.o");
@@ -113,11 +129,16 @@ pub(crate) struct Probes {
     cache_dir: Option<PathBuf>,
     seen: FxHashSet<(u64, u64)>,
     torch: ops::Torch,
+    calls: Vec<calls::CallFile>,
+    cuda: cuda::Cuda,
+    nccl: nccl::Nccl,
     node_names: Vec<Option<Box<str>>>,
     spaces: Spaces,
     /// Why a library could not be probed, by layer.
     failures: Vec<(Layer, String)>,
     torch_detail: Option<String>,
+    cuda_detail: Vec<String>,
+    nccl_detail: Vec<String>,
     cpus: usize,
     hits: [u64; Group::ALL.len()],
     stats: Vec<ops::OperatorStat>,
@@ -137,15 +158,25 @@ impl Probes {
             cache_dir,
             seen: FxHashSet::default(),
             torch: ops::Torch::default(),
+            calls: Vec::new(),
+            cuda: cuda::Cuda::default(),
+            nccl: nccl::Nccl::default(),
             node_names: Vec::new(),
             spaces: Spaces::default(),
             failures: Vec::new(),
             torch_detail: None,
+            cuda_detail: Vec::new(),
+            nccl_detail: Vec::new(),
             cpus: multi::possible_cpus()
                 .map_err(|source| CaptureError::Read { what: "the number of CPUs".to_owned(), source })?,
             hits: [0; Group::ALL.len()],
             stats: Vec::new(),
         })
+    }
+
+    /// Measures what a hit costs on this machine; assumes it where that fails.
+    pub fn calibrate(&self) -> HitCost {
+        calibrate::calibrate(&self.multi).unwrap_or_default()
     }
 
     /// Probes the libraries a process has mapped that were not probed yet. To be called again
@@ -162,6 +193,20 @@ impl Probes {
             let name = mapping.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if let Err(error) = self.attach_torch(elf.file(), &elf, &name) {
                 self.failures.push((Layer::Torch, format!("{name}: {error}")));
+            }
+            if self.layers.has(Layer::Cuda) || self.layers.has(Layer::Nccl) {
+                match calls::attach(&self.multi, self.layers, &elf) {
+                    Ok(Some(file)) => {
+                        let (cuda, nccl) = file.found;
+                        let about = [(cuda, &mut self.cuda_detail), (nccl, &mut self.nccl_detail)];
+                        for (count, detail) in about.into_iter().filter(|(count, _)| *count > 0) {
+                            detail.push(format!("{count} functions of {name}"));
+                        }
+                        self.calls.push(file);
+                    }
+                    Ok(None) => {}
+                    Err(error) => self.failures.push((Layer::Cuda, format!("{name}: {error}"))),
+                }
             }
         }
         Ok(())
@@ -198,8 +243,11 @@ impl Probes {
             let failure = self.failures.iter().find(|(l, _)| *l == layer).map(|(_, why)| why.clone());
             let found = match layer {
                 Layer::Torch => self.torch_detail.clone().filter(|_| self.torch.found()),
-                Layer::Nccl => self.torch.found_gloo().then(|| "torch.distributed's gloo".to_owned()),
-                _ => None,
+                Layer::Nccl => {
+                    let gloo = self.torch.found_gloo().then(|| "torch.distributed's gloo".to_owned());
+                    joined(self.nccl_detail.iter().cloned().chain(gloo))
+                }
+                _ => joined(self.cuda_detail.iter().cloned()),
             };
             let absent = match layer {
                 Layer::Torch => "no libtorch_cpu mapped",
@@ -229,8 +277,21 @@ impl Probes {
                 let track = out.thread_track(head.tgid, head.tid, Layer::Torch)?;
                 out.plain(track, head.start, head.dur, &records::text(&call.text), &[])
             }
+            kind::CUDA | kind::NCCL => {
+                let Some(call) = records::read::<records::Call>(bytes) else { return Ok(()) };
+                let Some(function) = calls::FUNCTIONS.get(call.head.id as usize) else { return Ok(()) };
+                match function.layer() {
+                    Layer::Nccl => self.nccl.call(function, &call, &mut self.cuda, out),
+                    _ => self.cuda.call(function, &call, &mut self.spaces, out),
+                }
+            }
             _ => Ok(()),
         }
+    }
+
+    /// Ends the estimates nobody waited for; to be called when the probes are off.
+    pub fn finish(&mut self, end_ns: u64, out: &mut Output<'_>) -> io::Result<()> {
+        self.cuda.finish(end_ns, out)
     }
 
     fn operator(&mut self, head: &Head, out: &mut Output<'_>) -> io::Result<()> {
@@ -270,7 +331,9 @@ impl Probes {
 
     /// Takes every probe off; records still on their way can be named afterwards.
     pub fn release(&mut self) {
-        self.torch.release();
+        let mut links = self.torch.take_links();
+        links.extend(self.calls.iter_mut().flat_map(calls::CallFile::take_links));
+        multi::detach(links);
     }
 
     /// What every group cost since the last call.
@@ -296,8 +359,25 @@ impl Probes {
     pub fn thin(&mut self, layer: Layer, keep: f64) -> io::Result<Option<(String, String)>> {
         match layer {
             Layer::Torch => self.thin_operators(keep),
+            Layer::Cuda => self.thin_launches(keep),
             _ => Ok(None),
         }
+    }
+
+    /// First the returns of launches, then the launches: the calls that wait stay.
+    fn thin_launches(&mut self, keep: f64) -> io::Result<Option<(String, String)>> {
+        let has = |calls: &[calls::CallFile], group| calls.iter().any(|f| f.has_group(group));
+        if keep < 1.0 && has(&self.calls, Group::LaunchReturn) {
+            for file in &mut self.calls {
+                file.drop_launch_returns(&self.multi)?;
+            }
+            return Ok(Some(("cuda: returns of kernel launches".to_owned(), "detached".to_owned())));
+        }
+        if keep < 1.0 && has(&self.calls, Group::Launch) {
+            self.calls.iter_mut().for_each(|f| f.drop_group(Group::Launch));
+            return Ok(Some(("cuda: kernel launches".to_owned(), "detached".to_owned())));
+        }
+        Ok(None)
     }
 
     fn thin_operators(&mut self, keep: f64) -> io::Result<Option<(String, String)>> {

@@ -90,6 +90,15 @@ impl Torch {
         ])
     }
 
+    /// Gives every link away, to be closed.
+    pub fn take_links(&mut self) -> Vec<OwnedFd> {
+        let of = |f: &mut TorchFile| {
+            let marks = std::mem::take(&mut f.marks).into_iter().map(|(_, link)| link);
+            std::mem::take(&mut f.operators).into_iter().chain(marks).collect::<Vec<_>>()
+        };
+        self.files.iter_mut().flat_map(of).collect()
+    }
+
     /// How many operators are probed now.
     pub fn probed(&self) -> usize {
         let attached = |name: &str| self.names.find(name).is_some_and(|id| !self.detached.contains(&id));
@@ -106,14 +115,6 @@ impl Torch {
         self.files.iter().any(|f| f.scan.marks.iter().any(|m| m.role == Role::WorkRun || m.role == Role::Wait))
     }
 
-    /// Takes every probe off; names stay known for the records still on their way.
-    pub fn release(&mut self) {
-        for file in &mut self.files {
-            file.operators.clear();
-            file.marks.clear();
-        }
-    }
-
     /// Takes the probes off these operators, without a gap for the others: the rest is attached
     /// a second time under a new generation before the old links go.
     pub fn detach(&mut self, multi: &Multi, operators: &[u16]) -> io::Result<()> {
@@ -128,7 +129,11 @@ impl Torch {
                 words[..4].copy_from_slice(&u32::from(self.generation).to_ne_bytes());
                 multi::update(bss, 0, &words)?;
             }
-            files.iter_mut().zip(links).for_each(|(file, links)| file.operators = links);
+            let old =
+                files.iter_mut().zip(links).flat_map(|(file, links)| std::mem::replace(&mut file.operators, links));
+            let old: Vec<OwnedFd> = old.collect();
+            // The kernel waits for a grace period; the rings must be read meanwhile.
+            std::thread::spawn(move || multi::detach(old));
             Ok(())
         });
         self.files = files;
@@ -137,7 +142,9 @@ impl Torch {
 
     /// Takes the probes of a group of marks off.
     pub fn drop_group(&mut self, group: Group) {
-        self.files.iter_mut().for_each(|f| f.marks.retain(|(g, _)| *g != group));
+        let links = self.files.iter_mut().flat_map(|f| f.marks.extract_if(.., |(g, _)| *g == group));
+        let links = links.map(|(_, link)| link).collect();
+        std::thread::spawn(move || multi::detach(links));
     }
 
     /// Whether a group of marks is probed.

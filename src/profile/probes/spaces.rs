@@ -1,50 +1,32 @@
 //! What lies at an address of a process: the mapped file's symbol, found when first asked for.
 
-use std::fs::File;
-use std::io;
 use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
 
-use super::elf::{Elf, Table};
+use super::elf::Elf;
 use crate::host::maps::{self, Mapping};
 
-type FileId = (u64, u64);
-
-/// The symbols of one file that can name what we see, by address.
-#[derive(Default)]
-pub(crate) struct Naming {
-    /// (address, size, mangled name), sorted.
-    symbols: Vec<(u64, u64, Box<str>)>,
-    load: Option<Elf>,
-}
-
-impl Naming {
-    /// The symbol that covers an address.
-    fn at(&self, address: u64) -> Option<(&str, u64)> {
-        let after = self.symbols.partition_point(|(start, ..)| *start <= address);
-        let (start, size, name) = self.symbols.get(after.checked_sub(1)?)?;
-        let inside = address - start < (*size).max(1);
-        inside.then_some((name.as_ref(), address - start))
-    }
-}
+/// The longest text read from a process.
+const MOST_TEXT: usize = 1024;
 
 /// The address spaces of the processes followed.
 #[derive(Default)]
 pub(crate) struct Spaces {
     processes: FxHashMap<u32, Vec<Mapping>>,
-    files: FxHashMap<FileId, Rc<Naming>>,
-}
-
-/// Symbols worth keeping: classes' vtables, kernels' host stubs and other functions that launch.
-fn worth(name: &str) -> bool {
-    name.starts_with("_ZTV") || name.contains("__device_stub_")
+    /// Files asked for, by device and inode; `None` for one that can't be read.
+    files: FxHashMap<(u64, u64), Option<Rc<Elf>>>,
 }
 
 impl Spaces {
     /// Takes note of what a process has mapped.
     pub fn learn(&mut self, pid: u32, maps: &[Mapping]) {
         self.processes.insert(pid, maps.to_vec());
+    }
+
+    /// Forgets a process that ended.
+    pub fn forget(&mut self, pid: u32) {
+        self.processes.remove(&pid);
     }
 
     /// The mapping an address of a process lies in.
@@ -54,23 +36,17 @@ impl Spaces {
         maps.get(after.checked_sub(1)?).filter(|m| address < m.end)
     }
 
-    /// Looks again if the address is in none of the mappings known.
-    fn refresh(&mut self, pid: u32, address: u64) {
+    /// The mangled name of the symbol at an address, and how far behind its start that is.
+    pub fn symbol(&mut self, pid: u32, address: u64) -> Option<(String, u64)> {
         if self.mapping(pid, address).is_none()
             && let Ok(maps) = maps::of(pid)
         {
             self.learn(pid, &maps);
         }
-    }
-
-    /// The mangled name of the symbol at an address, and how far behind its start that is.
-    pub fn symbol(&mut self, pid: u32, address: u64) -> Option<(String, u64)> {
-        self.refresh(pid, address);
         let mapping = self.mapping(pid, address)?.clone();
-        let naming = self.naming(pid, &mapping);
-        let offset = address - mapping.start + mapping.offset;
-        let address = naming.load.as_ref()?.address_of(offset)?;
-        naming.at(address).map(|(name, behind)| (name.to_owned(), behind))
+        let open = || maps::open(pid, &mapping).and_then(Elf::open).ok().map(Rc::new);
+        let elf = self.files.entry(mapping.file).or_insert_with(open).clone()?;
+        elf.symbol_at(elf.address_of(address - mapping.start + mapping.offset)?)
     }
 
     /// "libfoo.so+0x1234": where an address lies when no symbol names it.
@@ -79,25 +55,27 @@ impl Spaces {
         let file = mapping.path.file_name()?.to_string_lossy();
         Some(format!("{file}+{:#x}", address - mapping.start + mapping.offset))
     }
-
-    fn naming(&mut self, pid: u32, mapping: &Mapping) -> Rc<Naming> {
-        if let Some(known) = self.files.get(&mapping.file) {
-            return known.clone();
-        }
-        // A file that can't be read names nothing, now and later.
-        let naming = Rc::new(maps::open(pid, mapping).and_then(read_naming).unwrap_or_default());
-        self.files.insert(mapping.file, naming.clone());
-        naming
-    }
 }
 
-fn read_naming(file: File) -> io::Result<Naming> {
-    let elf = Elf::open(file)?;
-    let mut symbols = elf.named_symbols(Table::Full, &worth)?;
-    if symbols.is_empty() {
-        symbols = elf.named_symbols(Table::Dynamic, &worth)?;
+/// Reads from a process's memory; fewer bytes where the mapping ends.
+pub(crate) fn read_memory(pid: u32, address: u64, bytes: &mut [u8]) -> usize {
+    let local = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: bytes.len() };
+    // SAFETY: the local part is our own buffer of that length; the remote part is only read,
+    // and the kernel checks it.
+    let read = unsafe { libc::process_vm_readv(pid as libc::pid_t, &local, 1, &remote, 1, 0) };
+    usize::try_from(read).unwrap_or(0)
+}
+
+/// Reads a NUL-ended text that begins with `begin` from a process; `begin` itself if it is gone.
+pub(crate) fn read_text(pid: u32, address: u64, begin: &str) -> String {
+    let mut bytes = [0; MOST_TEXT];
+    // Up to the page's end first: what follows may not be mapped.
+    let length = MOST_TEXT.min(4096 - (address % 4096) as usize);
+    let mut read = read_memory(pid, address, &mut bytes[..length]);
+    if read == length && read < MOST_TEXT && !bytes[..read].contains(&0) {
+        read += read_memory(pid, address + length as u64, &mut bytes[length..]);
     }
-    symbols.sort_unstable();
-    symbols.dedup_by_key(|s| s.0);
-    Ok(Naming { symbols, load: Some(elf) })
+    let text = String::from_utf8_lossy(bytes[..read].split(|b| *b == 0).next().unwrap_or_default()).into_owned();
+    if text.starts_with(begin) { text } else { begin.to_owned() }
 }

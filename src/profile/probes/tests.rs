@@ -125,11 +125,12 @@ impl Rig {
 #[ignore = "a workbench: AICTL_BENCH_PID=pid"]
 fn workbench() {
     let pid: u32 = std::env::var("AICTL_BENCH_PID").unwrap().parse().unwrap();
-    eprintln!("{:?}", calibrate());
     let dir = std::env::var_os("AICTL_BENCH_CACHE").map(PathBuf::from);
     let started = Instant::now();
     let mut rig = Rig::new(Layers::all(), dir);
     eprintln!("load {:?}", started.elapsed());
+    let started = Instant::now();
+    eprintln!("{:?} {:?}", rig.probes.calibrate(), started.elapsed());
     let started = Instant::now();
     rig.attach(pid);
     eprintln!("attach {:?} {:?}", started.elapsed(), rig.probes.statuses());
