@@ -20,11 +20,11 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
 	__type(value, struct thread_state);
-} threads SEC(".maps");
+} thread_states SEC(".maps");
 
 static __always_inline struct thread_state *state_of(struct task_struct *task)
 {
-	return bpf_task_storage_get(&threads, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	return bpf_task_storage_get(&thread_states, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
 }
 
 /* What began before the capture, or before the thread itself, begins there. */

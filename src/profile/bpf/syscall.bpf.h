@@ -131,10 +131,7 @@ static __always_inline u64 file_key_of(u32 fd)
 		.dentry = BPF_CORE_READ(file, f_path.dentry),
 		.mount = (void *)mnt - bpf_core_field_offset(struct mount, mnt),
 	};
-	#pragma unroll
-	for (int i = 0; i < PATH_PARTS; i++)
-		if (walk_step(i, &w))
-			break;
+	bpf_loop(PATH_PARTS, walk_step, &w, 0);
 	event->len = w.at;
 	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
 	u8 one = 1;
