@@ -8,7 +8,7 @@ use super::CaptureError;
 use super::meter::Class;
 use super::records::{self, Block, Fault, Frame, Head, OffCpu, PathEvent, StackHead, Syscall, Task, kind};
 use super::rings::Rings;
-use super::session::{Session, now_ns};
+use super::session::Session;
 
 impl Session<'_> {
     /// Hands everything in the rings on to the recording.
@@ -17,9 +17,9 @@ impl Session<'_> {
         self.drain_rare(&mut rings.rare)?;
         self.drain_slices(rings)?;
         self.drain_samples(rings)?;
-        for (pid, tid, whole) in ended {
+        for (pid, tid, whole, ended_ns) in ended {
             self.sched.forget(tid);
-            self.pythons.thread_exit(tid, now_ns(), &mut self.out).map_err(CaptureError::Write)?;
+            self.pythons.thread_exit(tid, ended_ns, &mut self.out).map_err(CaptureError::Write)?;
             self.out.forget_thread(tid);
             if whole {
                 self.io.forget_process(pid);
@@ -135,7 +135,7 @@ impl Session<'_> {
             }
             _ => {
                 let whole = head.aux != 0;
-                self.ended.push((head.tgid, head.tid, whole));
+                self.ended.push((head.tgid, head.tid, whole, head.start));
                 if whole && let Some(followed) = self.followed.remove(&head.tgid) {
                     self.gone_cpu_ns += followed.cpu_ns.saturating_sub(followed.cpu_first_ns);
                 }

@@ -46,8 +46,9 @@ pub(crate) struct Session<'s> {
     pub(super) budget: Budget,
     pub(super) followed: FxHashMap<u32, Followed>,
     pub(super) roots: Vec<u32>,
-    /// Threads and processes that ended; forgotten one drain later, when their last records are through.
-    pub(super) ended: Vec<(u32, u32, bool)>,
+    /// Processes, threads, whether the whole process ended, and when (ns); forgotten one drain later,
+    /// when their last records are through.
+    pub(super) ended: Vec<(u32, u32, bool, u64)>,
     /// CPU time of targets that are gone, ns.
     pub(super) gone_cpu_ns: u64,
     pub(super) not_on: Vec<LayerStatus>,
@@ -197,14 +198,19 @@ impl<'s> Session<'s> {
                 if !self.meta.pythons.contains(&found) {
                     self.meta.pythons.push(found);
                 }
-                let Some((gil_start, gil_end)) = self.pythons.gil_range(pid) else { return };
-                if let Some(target) = self.kernel.target(pid) {
-                    // Only tells `gil` from `futex`: a target that just ended needs neither.
-                    let _ = self.kernel.add_target(pid, Target { gil_start, gil_end, ..target });
-                }
+                self.tell_gil(pid);
             }
             Ok(None) => {}
             Err(why) => self.set_status(Layer::Python, LayerState::Failed, &why),
+        }
+    }
+
+    /// Tells the kernel where a process's GIL is, if that is known by now.
+    fn tell_gil(&mut self, pid: u32) {
+        let Some((gil_start, gil_end)) = self.pythons.gil_range(pid) else { return };
+        if let Some(target) = self.kernel.target(pid) {
+            // Only tells `gil` from `futex`: a target that just ended needs neither.
+            let _ = self.kernel.add_target(pid, Target { gil_start, gil_end, ..target });
         }
     }
 
@@ -232,7 +238,11 @@ impl<'s> Session<'s> {
         for pid in dirty {
             self.look_at(pid);
         }
-        self.pythons.tick(now_ns(), &mut self.out).map_err(CaptureError::Write)
+        self.pythons.tick(now_ns(), &mut self.out).map_err(CaptureError::Write)?;
+        for pid in self.pythons.started() {
+            self.tell_gil(pid);
+        }
+        Ok(())
     }
 
     /// Notes that a layer is not captured, and why.

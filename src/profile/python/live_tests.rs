@@ -220,6 +220,7 @@ fn watch(mut bpf: Ebpf, pid: u32, hz: u32, duration: Duration, change: impl FnOn
     let cost = (info.run_time().as_nanos() as f64 - 60.0 * others) / samples.max(1) as f64;
     sampler.detach(bpf.program_mut("on_sample").unwrap().try_into().unwrap()).unwrap();
     let certain_slot = pythons.processes[&pid].running.is_some_and(|running| running.tls != (0, 0));
+    assert!(pythons.started().contains(&pid));
     let gil = pythons.gil_range(pid);
     pythons.remove(pid);
     pythons.finish(now_ns(), &mut out).unwrap();

@@ -64,6 +64,7 @@ pub(crate) struct Pythons {
     /// Processes whose Python is not supported, said once.
     refused: FxHashSet<(u32, (u64, u64))>,
     period_ns: u64,
+    started: Vec<u32>,
     looked_ns: u64,
     swept_ns: u64,
 }
@@ -92,6 +93,7 @@ impl Pythons {
             files: FxHashMap::default(),
             refused: FxHashSet::default(),
             period_ns: 1_000_000_000 / 99,
+            started: Vec::new(),
             looked_ns: 0,
             swept_ns: 0,
         }
@@ -164,6 +166,12 @@ impl Pythons {
         let process = self.processes.get(&pid)?;
         let gil = process.running?.gil;
         (gil != 0).then(|| (gil, gil.saturating_add(process.interpreter.layout.gil_size)))
+    }
+
+    /// Processes whose interpreter has begun to run since this was last asked: what
+    /// [`Pythons::gil_range`] tells of them is new.
+    pub fn started(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.started)
     }
 
     /// Takes in a stack.
@@ -260,6 +268,9 @@ impl Pythons {
         let Some(process) = self.processes.get_mut(&pid) else { return Ok(()) };
         let running = detect::running(&ProcessMemory(pid), &process.interpreter);
         let Running { gil, tls } = running.unwrap_or_default();
+        if running.is_some() && process.running != running {
+            self.started.push(pid);
+        }
         process.running = running;
         let Interpreter { layout, runtime, .. } = &process.interpreter;
         self.py_procs
