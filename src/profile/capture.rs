@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::session::Session;
+use super::session::{Session, now_ns};
 use super::{CaptureError, CaptureOptions, CaptureProgress};
 use crate::host::process;
 use crate::trace::{CaptureMeta, Sink};
@@ -39,7 +39,7 @@ pub fn capture(
         session.tick()?;
         let now = Instant::now();
         if now >= next_look {
-            session.look()?;
+            session.look(now_ns())?;
             next_look = now + session.look_interval();
         }
         if now >= next_progress {

@@ -192,6 +192,16 @@ impl Kernel {
         targets.insert(pid, target, 0).map_err(|e| map_error("targets", e))
     }
 
+    /// Makes no process a target any more: nothing is recorded from here on.
+    pub fn clear_targets(&mut self) {
+        let Some(map) = self.ebpf.map_mut("targets") else { return };
+        let Ok(mut targets) = HashMap::<_, u32, Target>::try_from(map) else { return };
+        for pid in targets.keys().flatten().collect::<Vec<_>>() {
+            // It may have ended and left meanwhile.
+            let _ = targets.remove(&pid);
+        }
+    }
+
     /// What the kernel knows of a target; `None` once it is gone.
     pub fn target(&self, pid: u32) -> Option<Target> {
         let map = self.ebpf.map("targets")?;

@@ -4,6 +4,7 @@
 //! by process, and gone with their file descriptors when aictl ends, however it ends.
 //! Kernel side in bpf/ (C, CO-RE; compiled objects committed); prints nothing.
 
+mod attach;
 mod budget;
 mod capture;
 mod convert;

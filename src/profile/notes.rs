@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use super::CaptureError;
-use super::session::{Session, nanos, now_ns};
+use super::session::{Session, nanos};
 use crate::host::process;
 use crate::trace::{Layer, LostEvents};
 
@@ -22,8 +22,7 @@ impl Session<'_> {
     }
 
     /// About once a second: the budget, counters, notes, a flush so that a cut recording opens up to here.
-    pub fn look(&mut self) -> Result<(), CaptureError> {
-        let now = now_ns();
+    pub fn look(&mut self, now: u64) -> Result<(), CaptureError> {
         let elapsed = now.saturating_sub(self.last_look_ns).max(1);
         self.last_look_ns = now;
         let reading = self.totals.read(&mut self.io.paths);
