@@ -196,7 +196,7 @@ fn watch(mut bpf: Ebpf, pid: u32, hz: u32, duration: Duration, change: impl FnOn
     let mut gil_waits = 0;
     let begun = Instant::now();
     // On a busy machine it takes longer to see enough.
-    while begun.elapsed() < duration || (counter(&hits, 3) < 300 && begun.elapsed() < Duration::from_secs(30)) {
+    while begun.elapsed() < duration || (counter(&hits, 3) < 500 && begun.elapsed() < Duration::from_secs(30)) {
         std::thread::sleep(Duration::from_millis(50));
         gil_waits += pythons.gil_range(pid).map_or(0, |range| threads_waiting_in(pid, range));
         while let Some(record) = ring.next() {
