@@ -4,13 +4,29 @@
 //! Uses no other room. Works over `Read` and `Write`; opens no file, knows no clock,
 //! prints nothing.
 
+mod build;
+mod chrome;
+mod memory;
 mod meta;
 mod model;
+mod nest;
+mod perfetto;
+mod query;
+mod read;
 mod sink;
+#[cfg(test)]
+mod foreign_tests;
+#[cfg(test)]
+mod tests;
 
+pub use chrome::ChromeWriter;
+pub use memory::MemorySink;
 pub use meta::{CaptureMeta, FileTotal, LayerState, LayerStatus, LostEvents, PythonMeta, SyscallTotal, Thinned};
 pub use model::{
     Arg, ArgsId, CounterSample, Flags, Instant, Layer, Parent, Process, ProcessId, Slice, StrId, Strings, Thread,
     ThreadId, Trace, Track, TrackId,
 };
+pub use perfetto::{ClockSnapshot, PerfettoWriter};
+pub use query::{Overlapping, SelfTime};
+pub use read::{ReadError, read};
 pub use sink::{ArgRef, Event, Sink, SliceEvent, TrackDef, TrackRef};

@@ -69,7 +69,9 @@ pub struct Event<'a> {
 ///
 /// Contract: a process or thread is defined before its tracks; on one track, slices nest,
 /// and a parent comes before its children when both start in the same nanosecond. A slice
-/// may arrive after slices that started later. `begin` and `end` pair up as a stack.
+/// may arrive after slices that started later, except that slices which touch (one ends in the
+/// nanosecond the next starts) arrive in their order: Perfetto's own importer needs that to
+/// tell their ends apart. `begin` and `end` pair up as a stack.
 pub trait Sink {
     /// Defines a process, or tells more about it (same pid again).
     fn process(&mut self, pid: u32, name: &str, cmdline: Option<&str>, rank: Option<u32>) -> io::Result<()>;

@@ -1,0 +1,222 @@
+//! Pairs begins with ends and makes slices nest, mending what can't be true.
+
+use std::cmp::Reverse;
+
+use super::model::{ArgsId, Flags, Slice, StrId, Trace};
+
+/// From this many slices on, a track is sorted in place: the scratch of a stable sort would
+/// be half as large as the slices.
+const STABLE_SORT_LIMIT: usize = 1 << 20;
+
+/// Whether a [`RawEvent`] opens or closes a slice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RawKind {
+    Begin,
+    End,
+}
+
+/// A begin or an end that still looks for its partner.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RawEvent {
+    pub ts_ns: u64,
+    pub name: StrId,
+    pub args: ArgsId,
+    pub flags: Flags,
+    pub kind: RawKind,
+}
+
+/// What had to be mended, over all tracks.
+#[derive(Debug, Default)]
+pub(super) struct Mended {
+    /// Ends without a begin, left out.
+    pub orphan_ends: u64,
+    /// Begins without an end, closed at the recording's end.
+    pub unfinished: u64,
+    /// Slices shortened because they crossed another.
+    pub crossed: u64,
+}
+
+impl Mended {
+    /// The warnings, for people.
+    pub fn words(&self) -> impl Iterator<Item = String> {
+        let line = |count: u64, one: &str, many: &str| match count {
+            0 => None,
+            1 => Some(format!("1 {one}")),
+            n => Some(format!("{n} {many}")),
+        };
+        [
+            line(self.orphan_ends, "end without a begin was left out", "ends without a begin were left out"),
+            line(
+                self.unfinished,
+                "slice has no end and was closed where the recording ends",
+                "slices have no end and were closed where the recording ends",
+            ),
+            line(
+                self.crossed,
+                "slice crossed another on its track and was cut",
+                "slices crossed others on their track and were cut",
+            ),
+        ]
+        .into_iter()
+        .flatten()
+    }
+}
+
+/// Pairs one track's begins and ends as a stack, by time and then by order of arrival, and adds
+/// the slices to the track.
+pub(super) fn pair(trace: &mut Trace, track: usize, mut raw: Vec<RawEvent>, last_ns: u64, mended: &mut Mended) {
+    if !raw.is_sorted_by_key(|e| e.ts_ns) {
+        raw.sort_by_key(|e| e.ts_ns);
+    }
+    let Some(target) = trace.tracks.get_mut(track) else { return };
+    let mut slices = std::mem::take(&mut target.slices);
+    let mut open: Vec<usize> = Vec::new();
+    for event in raw {
+        match event.kind {
+            RawKind::Begin => {
+                open.push(slices.len());
+                slices.push(Slice {
+                    start_ns: event.ts_ns,
+                    dur_ns: 0,
+                    name: event.name,
+                    args: event.args,
+                    depth: 0,
+                    flags: event.flags,
+                });
+            }
+            RawKind::End => {
+                let Some(index) = open.pop() else {
+                    mended.orphan_ends += 1;
+                    continue;
+                };
+                let slice = &mut slices[index];
+                slice.dur_ns = event.ts_ns - slice.start_ns;
+                if slice.args.0 == 0 {
+                    slice.args = event.args;
+                } else if event.args.0 != 0 {
+                    let run =
+                        |id: ArgsId| trace.args[id.0 as usize..].iter().take_while(|(k, _)| *k != Trace::ARGS_END);
+                    let both: Vec<_> = run(slice.args).chain(run(event.args)).copied().collect();
+                    slice.args = trace.push_args(both);
+                }
+            }
+        }
+    }
+    for index in open {
+        mended.unfinished += 1;
+        let slice = &mut slices[index];
+        slice.dur_ns = last_ns.saturating_sub(slice.start_ns);
+        slice.flags = slice.flags.with(Flags::UNFINISHED);
+    }
+    if let Some(target) = trace.tracks.get_mut(track) {
+        target.slices = slices;
+    }
+}
+
+/// Sorts slices so that a parent comes before its children, sets depths and cuts those that
+/// cross. Returns how many were cut.
+///
+/// Of two that cross, the cut is made where the least time is lost: the earlier one ends where
+/// the later one starts, or the later one ends with the earlier one.
+pub(super) fn nest(slices: &mut [Slice]) -> u64 {
+    let key = |s: &Slice| (s.start_ns, Reverse(s.end_ns()));
+    if !slices.is_sorted_by_key(key) {
+        if slices.len() < STABLE_SORT_LIMIT {
+            slices.sort_by_key(key);
+        } else {
+            // Twins (same start, same end) keep their order of arrival: `depth` is free until below.
+            let mut twin = 0u16;
+            for i in 1..slices.len() {
+                twin = if key(&slices[i]) == key(&slices[i - 1]) { twin.saturating_add(1) } else { 0 };
+                slices[i].depth = twin;
+            }
+            slices.sort_unstable_by_key(|s| (s.start_ns, Reverse(s.end_ns()), s.depth));
+        }
+    }
+    let mut crossed = 0;
+    let mut open: Vec<(u64, usize)> = Vec::new();
+    for i in 0..slices.len() {
+        let start = slices[i].start_ns;
+        let mut end = slices[i].end_ns();
+        while open.last().is_some_and(|&(open_end, _)| open_end <= start) {
+            open.pop();
+        }
+        while let Some(&(open_end, index)) = open.last() {
+            if open_end >= end {
+                break;
+            }
+            let unfinished = |i: usize, slices: &[Slice]| slices[i].flags.has(Flags::UNFINISHED);
+            if unfinished(i, slices) {
+                // Closed with its parent: that is what UNFINISHED says, nothing was lost.
+                end = open_end;
+            } else if unfinished(index, slices) || open_end - start <= end - open_end {
+                let earlier = &mut slices[index];
+                earlier.dur_ns = start - earlier.start_ns;
+                if !earlier.flags.has(Flags::UNFINISHED) {
+                    earlier.flags = earlier.flags.with(Flags::CLAMPED);
+                    crossed += 1;
+                }
+                open.pop();
+                continue;
+            } else {
+                end = open_end;
+                slices[i].flags = slices[i].flags.with(Flags::CLAMPED);
+                crossed += 1;
+            }
+            break;
+        }
+        slices[i].dur_ns = end - start;
+        slices[i].depth = u16::try_from(open.len()).unwrap_or(u16::MAX);
+        open.push((end, i));
+    }
+    crossed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slice(start_ns: u64, end_ns: u64) -> Slice {
+        Slice {
+            start_ns,
+            dur_ns: end_ns - start_ns,
+            name: StrId(0),
+            args: ArgsId(0),
+            depth: 0,
+            flags: Flags::default(),
+        }
+    }
+
+    fn nested(mut slices: Vec<Slice>) -> (Vec<(u64, u64, u16, u16)>, u64) {
+        let crossed = nest(&mut slices);
+        (slices.iter().map(|s| (s.start_ns, s.end_ns(), s.depth, s.flags.0)).collect(), crossed)
+    }
+
+    #[test]
+    fn children_may_arrive_before_their_parent() {
+        let (slices, crossed) = nested(vec![slice(10, 20), slice(20, 30), slice(10, 30), slice(5, 40)]);
+        assert_eq!(slices, [(5, 40, 0, 0), (10, 30, 1, 0), (10, 20, 2, 0), (20, 30, 2, 0)]);
+        assert_eq!(crossed, 0);
+    }
+
+    #[test]
+    fn a_small_overlap_cuts_the_earlier_slice() {
+        let (slices, crossed) = nested(vec![slice(0, 1003), slice(1000, 2000)]);
+        assert_eq!(slices, [(0, 1000, 0, Flags::CLAMPED.0), (1000, 2000, 0, 0)]);
+        assert_eq!(crossed, 1);
+    }
+
+    #[test]
+    fn a_small_overhang_cuts_the_later_slice() {
+        let (slices, _) = nested(vec![slice(0, 1000), slice(10, 1003)]);
+        assert_eq!(slices, [(0, 1000, 0, 0), (10, 1000, 1, Flags::CLAMPED.0)]);
+    }
+
+    #[test]
+    fn the_end_of_time_is_no_trouble() {
+        let mut far = slice(u64::MAX - 1, u64::MAX);
+        far.dur_ns = u64::MAX;
+        let (slices, _) = nested(vec![far, slice(0, u64::MAX)]);
+        assert_eq!(slices, [(0, u64::MAX, 0, 0), (u64::MAX - 1, u64::MAX, 1, 0)]);
+    }
+}

@@ -1,0 +1,91 @@
+//! Our recordings decode with Perfetto's own schema through an independent library.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use aictl::trace::{ArgRef, CaptureMeta, ClockSnapshot, Event, Layer, PerfettoWriter, Sink, SliceEvent, TrackDef};
+
+/// A Python that has the packages perfetto and protobuf.
+fn python() -> Option<PathBuf> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/cache/venv/bin/python");
+    let python = std::env::var_os("AICTL_TEST_PYTHON").map_or(own, PathBuf::from);
+    let has = Command::new(&python).args(["-c", "import perfetto, google.protobuf"]).output();
+    has.is_ok_and(|out| out.status.success()).then_some(python)
+}
+
+fn recording(many: u64) -> Vec<u8> {
+    let clock = ClockSnapshot { monotonic_ns: 1_000, boottime_ns: 5_000, realtime_ns: 1_790_000_000_000_000_000 };
+    let mut writer = PerfettoWriter::new(Vec::new(), clock).unwrap();
+    writer.process(812, "python3", Some("python3 train.py"), Some(3)).unwrap();
+    writer.thread(812, 812, "python3").unwrap();
+    let def = TrackDef { pid: Some(812), tid: Some(812), name: "torch", layer: Layer::Torch, counter_unit: None };
+    let torch = writer.track(def).unwrap();
+    let python = writer.track(TrackDef { name: "python", layer: Layer::Python, ..def }).unwrap();
+    let block = writer.track(TrackDef { tid: None, name: "block vda", layer: Layer::Io, ..def }).unwrap();
+    let cpu = TrackDef { tid: None, name: "cpu", layer: Layer::Sched, counter_unit: Some("%"), ..def };
+    let cpu = writer.track(cpu).unwrap();
+    let plain = |start_ns, dur_ns, name| SliceEvent { start_ns, dur_ns, name, args: &[], flow: 0, estimate: false };
+
+    // Children finish, and arrive, before their parents; ends fall on the same nanosecond.
+    writer.slice(torch, &plain(2_000, 500, "aten::mm")).unwrap();
+    writer.slice(torch, &plain(2_500, 500, "aten::add")).unwrap();
+    writer.slice(torch, &plain(1_900, 1_100, "aten::addmm")).unwrap();
+    // A parent that starts with its child comes first.
+    writer.slice(torch, &plain(4_000, 1_000, "aten::linear")).unwrap();
+    writer.slice(torch, &plain(4_000, 300, "aten::t")).unwrap();
+    for name in ["main", "train"] {
+        let args = [("file", ArgRef::Str("train.py")), ("line", ArgRef::U64(7))];
+        writer.begin(python, &Event { ts_ns: 1_500, name, args: &args }).unwrap();
+    }
+    for _ in 0..2 {
+        writer.end(python, &Event { ts_ns: 9_000, name: "", args: &[("gil", ArgRef::U64(1))] }).unwrap();
+    }
+    let args = [("bytes", ArgRef::U64(4096)), ("ret", ArgRef::I64(-5)), ("share", ArgRef::F64(0.5))];
+    let io = SliceEvent { start_ns: 3_000, dur_ns: 10, name: "read", args: &args, flow: 77, estimate: true };
+    writer.slice(block, &io).unwrap();
+    writer.instant(block, &Event { ts_ns: 3_005, name: "major_fault", args: &[] }).unwrap();
+    writer.counter(cpu, 3_000, 99.5).unwrap();
+    // Enough names that the table of names starts afresh.
+    for n in 0..many {
+        writer.slice(python, &plain(10_000 + n * 10, 5, &format!("f{n}"))).unwrap();
+    }
+    writer.meta(9_999, &CaptureMeta { aictl_version: "0.1.0".into(), ..Default::default() }).unwrap();
+    writer.finish().unwrap();
+    writer.into_inner().unwrap()
+}
+
+#[test]
+fn perfetto_s_schema_reads_our_recording() {
+    let Some(python) = python() else {
+        let why = "no Python with the packages perfetto and protobuf; set AICTL_TEST_PYTHON to one";
+        assert!(std::env::var_os("AICTL_REQUIRE_ALL").is_none_or(|v| v != "1"), "{why}");
+        eprintln!("skipped: {why}");
+        return;
+    };
+    let many = 40_000;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), recording(many)).unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/check_perfetto.py");
+    let out = Command::new(python).arg(script).arg(file.path()).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+
+    let told: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    let counts = &told["counts"];
+    assert_eq!(counts["slices"], 8 + many);
+    assert_eq!(counts["processes"], 1);
+    assert_eq!(counts["threads"], 1);
+    assert_eq!(counts["tracks"], 5);
+    assert_eq!(counts["instants"], 3);
+    assert_eq!(counts["counters"], 1);
+    assert_eq!(counts["clears"], 2);
+    assert_eq!(told["texts"], serde_json::json!(["train.py"]));
+    let nested = told["spans"].as_array().unwrap().iter().filter(|s| s[0] == "torch").cloned().collect::<Vec<_>>();
+    let expected = serde_json::json!([
+        ["torch", 0, "aten::addmm", 1_900, 1_100],
+        ["torch", 0, "aten::linear", 4_000, 1_000],
+        ["torch", 1, "aten::add", 2_500, 500],
+        ["torch", 1, "aten::mm", 2_000, 500],
+        ["torch", 1, "aten::t", 4_000, 300],
+    ]);
+    assert_eq!(serde_json::Value::from(nested), expected);
+}
