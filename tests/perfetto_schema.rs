@@ -13,6 +13,10 @@ fn python() -> Option<PathBuf> {
     has.is_ok_and(|out| out.status.success()).then_some(python)
 }
 
+fn plain(start_ns: u64, dur_ns: u64, name: &str) -> SliceEvent<'_> {
+    SliceEvent { start_ns, dur_ns, name, args: &[], flow: 0, estimate: false }
+}
+
 fn recording(many: u64) -> Vec<u8> {
     let clock = ClockSnapshot { monotonic_ns: 1_000, boottime_ns: 5_000, realtime_ns: 1_790_000_000_000_000_000 };
     let mut writer = PerfettoWriter::new(Vec::new(), clock).unwrap();
@@ -24,7 +28,6 @@ fn recording(many: u64) -> Vec<u8> {
     let block = writer.track(TrackDef { tid: None, name: "block vda", layer: Layer::Io, ..def }).unwrap();
     let cpu = TrackDef { tid: None, name: "cpu", layer: Layer::Sched, counter_unit: Some("%"), ..def };
     let cpu = writer.track(cpu).unwrap();
-    let plain = |start_ns, dur_ns, name| SliceEvent { start_ns, dur_ns, name, args: &[], flow: 0, estimate: false };
 
     // Children finish, and arrive, before their parents; ends fall on the same nanosecond.
     writer.slice(torch, &plain(2_000, 500, "aten::mm")).unwrap();

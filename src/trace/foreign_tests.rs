@@ -90,7 +90,10 @@ fn kineto_of_a_gpu_job() {
     assert_eq!(layer(&trace, Layer::Cuda).slices[0].dur_ns, 5250);
     assert_eq!(layer(&trace, Layer::Torch).slices[0].start_ns, 0);
     let told = trace.warnings.join("\n");
-    assert!(told.contains("crossed") && told.contains("impossible") && told.contains("1 events can't be read"), "{told}");
+    assert!(
+        told.contains("crossed") && told.contains("impossible") && told.contains("1 events can't be read"),
+        "{told}"
+    );
 }
 
 #[test]

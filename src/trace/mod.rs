@@ -6,6 +6,8 @@
 
 mod build;
 mod chrome;
+#[cfg(test)]
+mod foreign_tests;
 mod memory;
 mod meta;
 mod model;
@@ -14,8 +16,6 @@ mod perfetto;
 mod query;
 mod read;
 mod sink;
-#[cfg(test)]
-mod foreign_tests;
 #[cfg(test)]
 mod tests;
 

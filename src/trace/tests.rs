@@ -61,9 +61,8 @@ fn arg() -> impl Strategy<Value = OwnedArg> {
 }
 
 fn node() -> impl Strategy<Value = Node> {
-    let leaf = (0..3u64, 0..2000u64, text(), proptest::option::of(("[a-z]{1,6}", arg())), any::<bool>()).prop_map(
-        |(gap, tail, name, arg, estimate)| Node { gap, tail, name, arg, estimate, children: Vec::new() },
-    );
+    let leaf = (0..3u64, 0..2000u64, text(), proptest::option::of(("[a-z]{1,6}", arg())), any::<bool>())
+        .prop_map(|(gap, tail, name, arg, estimate)| Node { gap, tail, name, arg, estimate, children: Vec::new() });
     leaf.prop_recursive(4, 24, 4, |inner| {
         (inner.clone(), vec(inner, 0..4)).prop_map(|(node, children)| Node { children, ..node })
     })
@@ -195,7 +194,14 @@ fn lines(trace: &Trace) -> Vec<String> {
         let head = format!("{owner} / {} {:?}", trace.text(track.name), track.layer);
         for s in &track.slices {
             let name = trace.text(s.name);
-            all.push(format!("{head}: {} {} {} {name:?} {:?} {}", s.start_ns, s.depth, s.dur_ns, args(s.args), s.flags.0));
+            all.push(format!(
+                "{head}: {} {} {} {name:?} {:?} {}",
+                s.start_ns,
+                s.depth,
+                s.dur_ns,
+                args(s.args),
+                s.flags.0
+            ));
         }
         for c in &track.counters {
             all.push(format!("{head}: {} {}", c.ts_ns, c.value));
