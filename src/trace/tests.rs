@@ -317,7 +317,7 @@ fn refusals_say_what_to_do() {
     assert!(told(br#"{"kind":"Pod"}"#).contains("not a trace"));
     assert!(told(br#"[{"a"#).contains("not a trace"));
     assert!(told(&gzip(b"")).starts_with("the file is empty"));
-    assert!(told(&gzip(&perfetto(&[]))[..12]).contains("can't read on"));
+    assert!(told(&gzip(&perfetto(&[]))[..12]).contains(" at byte 0"));
     assert!(told(&[0x0a, 0x7f, 0x50]).contains("before the first whole packet"));
 }
 

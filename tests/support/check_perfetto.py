@@ -121,7 +121,7 @@ def main(path):
             faults.append(f"track {uuid}: {len(stack)} slices without an end")
     if not {MONOTONIC, BOOTTIME, REALTIME} <= clocks:
         faults.append("no snapshot of the monotonic, boot and real-time clocks")
-    print(json.dumps(dict(counts=counts, spans=sorted(spans)[:1000], texts=sorted(texts)[:100])))
+    print(json.dumps(dict(counts=counts, spans=sorted(sorted(spans, key=lambda s: s[3])[:1000]), texts=sorted(texts)[:100])))
     for fault in faults[:50]:
         print(fault, file=sys.stderr)
     return 1 if faults else 0
