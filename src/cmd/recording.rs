@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::error::{Error, Kind};
 use crate::trace::Trace;
+use crate::view::Ui;
 
 /// Reads a recording of any kind that aictl knows; `-` is stdin.
-pub fn read(path: &Path) -> Result<Trace, Error> {
+pub fn read(path: &Path, ui: &Ui) -> Result<Trace, Error> {
     let shown = if path == Path::new("-") { "stdin".to_owned() } else { path.display().to_string() };
     let input: Box<dyn Read> = if path == Path::new("-") {
         Box::new(io::stdin())
@@ -22,6 +23,8 @@ pub fn read(path: &Path) -> Result<Trace, Error> {
         }
         Box::new(file)
     };
+    let line = ui.progress();
+    line.set(&format!("reading {shown}"));
     super::stand_in::read(input).map_err(|error| {
         Error::failed(format!("cannot read {shown}"), error)
             .hint("aictl reads its own recordings, Perfetto TrackEvent traces, and Chrome JSON as PyTorch's profiler writes it")

@@ -4,19 +4,27 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::text;
+
 /// A status line; hidden ones cost nothing and print nothing.
 #[derive(Debug)]
 pub struct Progress {
     bar: ProgressBar,
+    width: usize,
+    unicode: bool,
 }
+
+/// Columns left free at the right edge for the spinner and the `^C` that a terminal echoes: if the
+/// line wrapped there, it could not be taken away whole.
+const MARGIN: usize = 6;
 
 impl Progress {
     /// Starts it.
-    pub(super) fn new(shown: bool, unicode: bool, colour: bool) -> Progress {
+    pub(super) fn new(shown: bool, width: usize, unicode: bool, colour: bool) -> Progress {
         if !shown {
             return Progress::hidden();
         }
-        let template = if colour { "{spinner:.cyan} {wide_msg}" } else { "{spinner} {wide_msg}" };
+        let template = if colour { "{spinner:.cyan} {msg}" } else { "{spinner} {msg}" };
         let ticks: &[&str] = if unicode {
             &["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏", "✓"]
         } else {
@@ -28,17 +36,17 @@ impl Progress {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style);
         // Its thread wakes four times a second and draws only what changed.
         bar.enable_steady_tick(Duration::from_millis(250));
-        Progress { bar }
+        Progress { bar, width, unicode }
     }
 
     /// One that is never shown.
     pub fn hidden() -> Progress {
-        Progress { bar: ProgressBar::hidden() }
+        Progress { bar: ProgressBar::hidden(), width: 0, unicode: false }
     }
 
     /// Changes the line.
     pub fn set(&self, text: &str) {
-        self.bar.set_message(text.to_owned());
+        self.bar.set_message(text::shorten(text, self.width.saturating_sub(MARGIN), self.unicode));
     }
 
     /// Takes the line away while `print` writes to the terminal, then puts it back.

@@ -126,7 +126,7 @@ impl Ui {
     pub fn progress(&self) -> Progress {
         let shown = !self.options.quiet && !self.options.still && io::stderr().is_terminal();
         let colour = AutoStream::new(io::stderr(), self.choice).current_choice() != ColorChoice::Never;
-        Progress::new(shown, self.unicode, colour)
+        Progress::new(shown, self.width, self.unicode, colour)
     }
 
     /// Nobody can be told that stderr is gone, so a failure to write is left alone.

@@ -5,5 +5,6 @@ mod environment;
 mod generated;
 mod help;
 mod output;
+mod profile;
 #[path = "../support/mod.rs"]
 mod support;

@@ -170,7 +170,7 @@ fn after(args: &Args, settings: &Settings, recording: &NewRecording, meta: &Capt
         ui.hint(&format!("aictl report {}", quoted(path)));
         return Ok(DONE);
     }
-    let code = report::print(&recording::read(path)?, settings)?;
+    let code = report::print(&recording::read(path, ui)?, settings)?;
     ui.hint(&format!("open {} in https://ui.perfetto.dev, or print this again: aictl report {0}", quoted(path)));
     Ok(code)
 }

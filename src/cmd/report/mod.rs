@@ -4,7 +4,7 @@ mod diff;
 mod tops;
 mod words;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueHint;
 
@@ -58,11 +58,12 @@ recording does not say."
 
 /// Reads, judges, prints.
 pub fn run(args: Args, settings: &Settings) -> Done {
+    let read = |path: &Path| recording::read(path, &settings.ui);
     if let Some([before, after]) = args.diff.as_deref() {
-        return diff::print(&recording::read(before)?, &recording::read(after)?, settings);
+        return diff::print(&read(before)?, &read(after)?, settings);
     }
     let Some(file) = args.file else { return Err(Error::usage("no recording given")) };
-    print(&recording::read(&file)?, settings)
+    print(&read(&file)?, settings)
 }
 
 /// Judges a recording and prints the report.
