@@ -84,7 +84,7 @@ torch_packages() {
 	mapfile -t requirements < <("$1" -c 'import importlib.metadata as m
 for need in m.requires("torch"):
     if not need.startswith(("triton", "cuda-bindings")) and "extra ==" not in need: print(need)')
-	pip "$1" numpy "${requirements[@]}"
+	pip "$1" --no-warn-conflicts numpy "${requirements[@]}"
 	"$1" -c 'import torch, numpy; torch.zeros(2) + 1'
 }
 

@@ -13,7 +13,6 @@ mod profile;
 mod recording;
 mod report;
 mod settings;
-mod stand_in;
 mod values;
 
 use std::ffi::OsString;

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::error::{Error, Kind};
-use crate::trace::Trace;
+use rustix::time::ClockId;
+
+use crate::trace::{self, ClockSnapshot, Trace};
 use crate::view::Ui;
 
 /// Reads a recording of any kind that aictl knows; `-` is stdin.
@@ -25,7 +27,7 @@ pub fn read(path: &Path, ui: &Ui) -> Result<Trace, Error> {
     };
     let line = ui.progress();
     line.set(&format!("reading {shown}"));
-    super::stand_in::read(input).map_err(|error| {
+    trace::read(input).map_err(|error| {
         Error::failed(format!("cannot read {shown}"), error)
             .hint("aictl reads its own recordings, Perfetto TrackEvent traces, and Chrome JSON as PyTorch's profiler writes it")
     })
@@ -56,8 +58,8 @@ impl Format {
     }
 }
 
-/// A file that a recording is being written to. What was there before is overwritten at the
-/// first write only, so that a capture that never starts destroys nothing.
+/// A file that a recording is being written to. What was there before is overwritten only once
+/// the recording has begun, so that a capture that never starts destroys nothing.
 #[derive(Debug)]
 pub struct NewRecording {
     file: File,
@@ -66,8 +68,7 @@ pub struct NewRecording {
     ordinary: bool,
     /// It was not there before.
     fresh: bool,
-    /// Something was written.
-    touched: Arc<AtomicBool>,
+    begun: Arc<AtomicBool>,
 }
 
 impl NewRecording {
@@ -95,12 +96,27 @@ impl NewRecording {
             return Err(Error::usage(format!("{shown} exists and is no recording; not overwriting it"))
                 .hint("choose another file with -w FILE, or remove it first"));
         }
-        Ok(NewRecording { file, path: path.to_owned(), ordinary, fresh, touched: Arc::default() })
+        Ok(NewRecording { file, path: path.to_owned(), ordinary, fresh, begun: Arc::default() })
     }
 
-    /// A second handle to write through.
+    /// A second handle to write through; it holds back what is written before [`NewRecording::begin`].
     pub fn writer(&self) -> io::Result<impl Write + use<>> {
-        Ok(FirstWrite { file: self.file.try_clone()?, ordinary: self.ordinary, touched: Arc::clone(&self.touched) })
+        Ok(HeldBack {
+            file: self.file.try_clone()?,
+            ordinary: self.ordinary,
+            begun: Arc::clone(&self.begun),
+            held: Some(Vec::new()),
+        })
+    }
+
+    /// The capture runs: from the next write on, the file is overwritten.
+    pub fn begin(&self) {
+        self.begun.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the capture ran.
+    pub fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
     }
 
     /// Path of the file.
@@ -113,37 +129,62 @@ impl NewRecording {
         self.ordinary.then(|| self.file.metadata().map_or(0, |data| data.len()))
     }
 
-    /// Whether this capture wrote anything.
-    pub fn is_touched(&self) -> bool {
-        self.touched.load(Ordering::Relaxed)
-    }
-
-    /// Removes the file if this capture made it and wrote nothing.
-    pub fn discard_if_untouched(self) {
-        if self.fresh && self.ordinary && !self.is_touched() {
+    /// Removes the file if it was made for a capture that never began.
+    pub fn discard(self) {
+        if self.fresh && self.ordinary && !self.has_begun() {
             // It stays as an empty file at worst.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Empties the file before the first byte.
-struct FirstWrite {
+/// Holds writes back until the recording has begun, then empties the file and passes them on.
+struct HeldBack {
     file: File,
     ordinary: bool,
-    touched: Arc<AtomicBool>,
+    begun: Arc<AtomicBool>,
+    held: Option<Vec<u8>>,
 }
 
-impl Write for FirstWrite {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        if !self.touched.swap(true, Ordering::Relaxed) && self.ordinary {
-            self.file.set_len(0)?;
+impl HeldBack {
+    fn let_go(&mut self) -> io::Result<()> {
+        if let Some(held) = self.held.take() {
+            if self.ordinary {
+                self.file.set_len(0)?;
+            }
+            self.file.write_all(&held)?;
         }
-        self.file.write(data)
+        Ok(())
+    }
+}
+
+impl Write for HeldBack {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        if self.begun.load(Ordering::Relaxed) {
+            self.let_go()?;
+            return self.file.write(data);
+        }
+        match &mut self.held {
+            Some(held) => held.write(data),
+            None => self.file.write(data),
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        if self.begun.load(Ordering::Relaxed) { self.let_go() } else { Ok(()) }
+    }
+}
+
+/// The same moment on the clocks that a recording is placed by.
+pub fn clock_snapshot() -> ClockSnapshot {
+    let read = |clock| {
+        let time = rustix::time::clock_gettime(clock);
+        u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+    };
+    ClockSnapshot {
+        monotonic_ns: read(ClockId::Monotonic),
+        boottime_ns: read(ClockId::Boottime),
+        realtime_ns: read(ClockId::Realtime),
     }
 }
 
@@ -182,14 +223,16 @@ mod tests {
     }
 
     #[test]
-    fn what_was_there_survives_until_the_first_write() {
+    fn what_was_there_survives_until_the_recording_begins() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("old.pftrace");
         fs::write(&path, b"\x0a\x02old recording").unwrap();
         let recording = NewRecording::create(&path).unwrap();
         let mut writer = recording.writer().unwrap();
+        writer.write_all(b"\x0a\x01n").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"\x0a\x02old recording");
-        writer.write_all(b"\x0a\x01new").unwrap();
+        recording.begin();
+        writer.write_all(b"ew").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"\x0a\x01new");
     }
 
@@ -206,7 +249,7 @@ mod tests {
     fn a_capture_that_never_starts_leaves_no_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("new.pftrace");
-        NewRecording::create(&path).unwrap().discard_if_untouched();
+        NewRecording::create(&path).unwrap().discard();
         assert!(!path.exists());
     }
 }

@@ -1,4 +1,5 @@
 //! The program as its users meet it: output, errors and exit codes together.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, too, fail by panicking")]
 
 mod bad_input;
 mod environment;

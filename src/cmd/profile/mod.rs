@@ -4,22 +4,23 @@ mod launch;
 mod progress;
 
 use std::ffi::OsString;
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueHint;
 use clap_complete::{ArgValueCandidates, ArgValueCompleter, CompletionCandidate};
 
-use super::error::{DONE, Error};
+use super::error::{DONE, Error, INTERRUPTED};
 use super::interrupt::Interrupt;
 use super::recording::{self, Format, NewRecording};
 use super::settings::Settings;
-use super::stand_in::{ChromeWriter, PerfettoWriter};
 use super::values::{self, LayerList, Length, Share};
 use super::{Done, env, report};
-use crate::profile::{CaptureOptions, capture};
-use crate::trace::{CaptureMeta, Sink};
+use crate::profile::{CaptureOptions, CaptureProgress, capture};
+use crate::trace::{CaptureMeta, ChromeWriter, PerfettoWriter, Sink};
 use crate::view::human;
 use launch::Launched;
 use progress::Teller;
@@ -128,27 +129,28 @@ pub fn run(args: Args, settings: &Settings) -> Done {
     };
     options.pids.extend(launched.as_ref().map(Launched::pid));
 
-    let writer: Box<dyn Write> = match &recording {
-        Some(recording) => Box::new(recording.writer().map_err(|e| Error::failed("cannot write the recording", e))?),
-        None => Box::new(io::stdout()),
-    };
-    let format = args.write.as_deref().map_or(Format::Perfetto, Format::of);
-    let mut sink = sink_for(format, writer);
+    let mut sink = open_sink(&args, recording.as_ref()).map_err(|e| Error::failed("cannot write the recording", e))?;
     let mut teller = Teller::new(ui, &options, launched.is_some());
     let result = capture(&options, sink.as_mut(), interrupt.flag(), &mut |news| {
-        if let (Some(launched), crate::profile::CaptureProgress::Attached { .. }) = (&mut launched, &news) {
-            launched.release();
+        if matches!(news, CaptureProgress::Attached { .. }) {
+            recording.iter().for_each(NewRecording::begin);
+            launched.iter_mut().for_each(Launched::release);
         }
         teller.tell(&news);
     });
     teller.end();
     drop(sink);
 
-    let result = result.map_err(Error::from);
     let meta = match result {
         Ok(meta) => meta,
-        Err(error) => return Err(give_up(error, recording, launched)),
+        Err(error) => return Err(give_up(error.into(), recording, launched)),
     };
+    if recording.as_ref().is_some_and(|recording| !recording.has_begun()) {
+        // Ctrl-C came first.
+        give_up(Error::usage("interrupted"), recording, launched);
+        ui.note("interrupted before anything was recorded");
+        return Ok(INTERRUPTED);
+    }
     let code = match &recording {
         Some(recording) => after(&args, settings, recording, &meta),
         None => Ok(DONE),
@@ -181,11 +183,11 @@ fn give_up(error: Error, recording: Option<NewRecording>, launched: Option<Launc
     // If the command itself could not be run, that is the reason.
     let error = launched.and_then(Launched::give_up).unwrap_or(error);
     let Some(recording) = recording else { return error };
-    if recording.is_touched() {
+    if recording.has_begun() {
         return error
             .hint(format!("what was written until then can be read: aictl report {}", quoted(recording.path())));
     }
-    recording.discard_if_untouched();
+    recording.discard();
     error
 }
 
@@ -264,16 +266,23 @@ fn file_for(args: &Args) -> PathBuf {
     PathBuf::from(format!("aictl-{what}-{time}.pftrace"))
 }
 
-/// The writer of a format.
-fn sink_for(format: Format, out: Box<dyn Write>) -> Box<dyn Sink> {
-    /// Enough to make few system calls, little enough to lose little at kill -9.
-    const BUFFER: usize = 64 << 10;
-    let out = BufWriter::with_capacity(BUFFER, out);
-    match format {
-        Format::Perfetto => Box::new(PerfettoWriter::new(out)),
+/// The way into the file, or into stdout.
+fn open_sink(args: &Args, recording: Option<&NewRecording>) -> io::Result<Box<dyn Sink>> {
+    let writer: Box<dyn Write> = match recording {
+        Some(recording) => Box::new(recording.writer()?),
+        // Not through `Stdout`, which looks for line ends.
+        None => Box::new(File::from(io::stdout().as_fd().try_clone_to_owned()?)),
+    };
+    sink_for(args.write.as_deref().map_or(Format::Perfetto, Format::of), writer)
+}
+
+/// The writer of a format. Each hands whole events on in runs of its own, so nothing buffers here.
+fn sink_for(format: Format, out: Box<dyn Write>) -> io::Result<Box<dyn Sink>> {
+    Ok(match format {
+        Format::Perfetto => Box::new(PerfettoWriter::new(out, recording::clock_snapshot())?),
         Format::Chrome => Box::new(ChromeWriter::new(out)),
         Format::ChromeGzip => Box::new(ChromeWriter::gzip(out)),
-    }
+    })
 }
 
 /// A path as a shell takes it.

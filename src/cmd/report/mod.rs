@@ -11,7 +11,7 @@ use clap::ValueHint;
 use super::error::{BLIND, DONE, Error};
 use super::settings::{OutputFormat, Settings};
 use super::{Done, recording};
-use crate::analyze::{Report, VerdictKind};
+use crate::analyze::{self, Report, VerdictKind};
 use crate::trace::Trace;
 
 /// Say what a recording shows: verdict, steps, where their time went, tops, stragglers
@@ -68,7 +68,7 @@ pub fn run(args: Args, settings: &Settings) -> Done {
 
 /// Judges a recording and prints the report.
 pub fn print(trace: &Trace, settings: &Settings) -> Done {
-    show(&super::stand_in::judge(trace), settings)
+    show(&analyze::judge(trace), settings)
 }
 
 fn show(report: &Report, settings: &Settings) -> Done {
@@ -81,8 +81,7 @@ fn show(report: &Report, settings: &Settings) -> Done {
             for warning in &report.warnings {
                 ui.warn(warning);
             }
-            let page = Page { width: ui.width(), unicode: ui.unicode(), wide: settings.output == OutputFormat::Wide };
-            ui.print(&render(report, page))
+            ui.print(&render(report, Page::of(settings)))
         }
     }
     .map_err(Error::output)?;
@@ -95,6 +94,13 @@ struct Page {
     width: usize,
     unicode: bool,
     wide: bool,
+}
+
+impl Page {
+    fn of(settings: &Settings) -> Page {
+        let ui = &settings.ui;
+        Page { width: ui.width(), unicode: ui.unicode(), wide: settings.output == OutputFormat::Wide }
+    }
 }
 
 /// The report for people: the verdict first, then what it rests on, then the rest.

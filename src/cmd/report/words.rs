@@ -87,7 +87,9 @@ pub fn breakdown(report: &Report, page: Page) -> String {
         return String::new();
     }
     rows.sort_by(|a, b| b.share.total_cmp(&a.share));
-    let steps = report.steps.count;
+    // Ranks add up in the seconds; steps are counted on one.
+    let ranks = report.processes.iter().filter(|process| process.role == "main").count().max(1);
+    let steps = report.steps.count * ranks;
     let header = if steps > 0 { "PER STEP" } else { "TOTAL" };
     // Name, bar, share, time; two spaces or more between them.
     const NAME: usize = 13;
