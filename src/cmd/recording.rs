@@ -16,7 +16,7 @@ use crate::view::Ui;
 /// Reads a recording of any kind that aictl knows; `-` is stdin.
 pub fn read(path: &Path, ui: &Ui) -> Result<Trace, Error> {
     let shown = if path == Path::new("-") { "stdin".to_owned() } else { path.display().to_string() };
-    let input: Box<dyn Read> = if path == Path::new("-") {
+    let mut input: Box<dyn Read> = if path == Path::new("-") {
         Box::new(io::stdin())
     } else {
         let file = File::open(path).map_err(|error| Error::failed(format!("cannot open {shown}"), error))?;
@@ -27,10 +27,7 @@ pub fn read(path: &Path, ui: &Ui) -> Result<Trace, Error> {
     };
     let line = ui.progress();
     line.set(&format!("reading {shown}"));
-    trace::read(input).map_err(|error| {
-        Error::failed(format!("cannot read {shown}"), error)
-            .hint("aictl reads its own recordings, Perfetto TrackEvent traces, and Chrome JSON as PyTorch's profiler writes it")
-    })
+    trace::read(input.as_mut()).map_err(|error| Error::failed(format!("cannot read {shown}"), error))
 }
 
 /// The formats a recording is written in.

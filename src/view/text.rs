@@ -44,6 +44,28 @@ pub fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
+/// The same text in ASCII: signs become their usual stand-ins, other characters `?`.
+pub fn to_ascii(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '≥' => out.push_str(">="),
+            '≤' => out.push_str("<="),
+            '→' => out.push_str("->"),
+            '…' => out.push_str("..."),
+            '–' | '—' | '·' => out.push('-'),
+            '×' => out.push('x'),
+            'µ' | 'μ' => out.push('u'),
+            '‘' | '’' => out.push('\''),
+            '“' | '”' => out.push('"'),
+            '\u{a0}' | '\u{202f}' => out.push(' '),
+            c if c.is_ascii() => out.push(c),
+            _ => out.push('?'),
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,6 +81,7 @@ mod tests {
         assert_eq!(shorten("abcdefghij", 10, true), "abcdefghij");
         assert_eq!(shorten("abcdefghijk", 6, true), "abc…jk");
         assert_eq!(shorten("abcdefghijk", 6, false), "ab..jk");
+        assert_eq!(to_ascii("≥ 2 µs → 3 × é"), ">= 2 us -> 3 x ?");
         assert_eq!(plain("a\u{1b}[31mb\n"), "a?[31mb?");
     }
 }

@@ -209,29 +209,26 @@ fn files_that_are_no_recordings() {
     status: 1
     ----- stderr
     error: cannot read empty.pftrace
-    caused by: no reader yet
-    hint: aictl reads its own recordings, Perfetto TrackEvent traces, and Chrome JSON as PyTorch's profiler writes it
+    caused by: the file is empty; a capture that ran writes at least its clock, so record again
     "#);
     assert_snapshot!(environment.run(["report", "notes.txt"]), @r#"
     status: 1
     ----- stderr
     error: cannot read notes.txt
-    caused by: no reader yet
-    hint: aictl reads its own recordings, Perfetto TrackEvent traces, and Chrome JSON as PyTorch's profiler writes it
+    caused by: not a recording aictl can read: starts with 44 65 61 72 20 64 69 61; give a Perfetto recording, a Chrome JSON trace, or either in gzip
     "#);
     assert_snapshot!(environment.run(["report", "other.json"]), @r#"
     status: 1
     ----- stderr
     error: cannot read other.json
-    caused by: no reader yet
-    hint: aictl reads its own recordings, Perfetto TrackEvent traces, and Chrome JSON as PyTorch's profiler writes it
+    caused by: JSON, but not a trace: no `traceEvents` and no list of events up to byte 12
     "#);
     assert_snapshot!(environment.run(["report", "cut.json.gz"]), @r#"
     status: 1
     ----- stderr
     error: cannot read cut.json.gz
-    caused by: no reader yet
-    hint: aictl reads its own recordings, Perfetto TrackEvent traces, and Chrome JSON as PyTorch's profiler writes it
+    caused by: can't read on at byte 0; copy the file again if it was cut on its way
+    caused by: unexpected end of file
     "#);
     assert_snapshot!(environment.run(["report", "--diff", "empty.pftrace"]), @r#"
     status: 2

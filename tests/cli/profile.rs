@@ -57,7 +57,7 @@ fn a_running_process_is_recorded_and_reported() {
     let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(report["schema"], "aictl.report/v1");
     let duration = report["duration_s"].as_f64().unwrap();
-    assert!((0.8..3.0).contains(&duration), "{duration}");
+    assert!((0.8..10.0).contains(&duration), "{duration}");
     assert!(ran.stderr.contains("attached in ") && ran.stderr.contains("recorded run.pftrace ("), "{ran}");
 
     let again = environment.run(["report", "run.pftrace", "-o", "json"]);

@@ -36,10 +36,11 @@ pub fn print(before: &Trace, after: &Trace, settings: &Settings) -> Done {
 
 /// The comparison for people: one sentence, then the numbers.
 pub fn render(comparison: &Comparison, page: Page) -> String {
-    let parts = [summary(comparison, page), overview(comparison, page), breakdown(comparison, page), top(comparison, page)];
+    let parts =
+        [summary(comparison, page), overview(comparison, page), breakdown(comparison, page), top(comparison, page)];
     let mut text = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n\n");
     text.push('\n');
-    text
+    if page.unicode { text } else { text::to_ascii(&text) }
 }
 
 fn summary(comparison: &Comparison, page: Page) -> String {
@@ -52,7 +53,8 @@ fn summary(comparison: &Comparison, page: Page) -> String {
 }
 
 fn overview(comparison: &Comparison, page: Page) -> String {
-    let mut table = Table::new(&[("", Align::Left), ("BEFORE", Align::Right), ("AFTER", Align::Right), ("CHANGE", Align::Right)]);
+    let mut table =
+        Table::new(&[("", Align::Left), ("BEFORE", Align::Right), ("AFTER", Align::Right), ("CHANGE", Align::Right)]);
     for (name, change) in [("step p50", comparison.p50_ms), ("step p99", comparison.p99_ms)] {
         let time = |ms: Option<f64>| ms.map_or(String::new(), |ms| human::cell(&human::seconds(ms / 1e3)));
         table.row([name.to_owned(), time(change.before), time(change.after), ratio(change)]);
@@ -61,7 +63,12 @@ fn overview(comparison: &Comparison, page: Page) -> String {
     table.row(["steps".to_owned(), count(comparison.steps_before), count(comparison.steps_after), "-".to_owned()]);
     let verdict = comparison.verdict;
     let changed = if verdict.changed { "changed" } else { "same" };
-    table.row(["verdict".to_owned(), verdict.before.name().to_owned(), verdict.after.name().to_owned(), changed.to_owned()]);
+    table.row([
+        "verdict".to_owned(),
+        verdict.before.name().to_owned(),
+        verdict.after.name().to_owned(),
+        changed.to_owned(),
+    ]);
     titled(&table, page)
 }
 
@@ -72,14 +79,24 @@ fn ratio(change: Change) -> String {
 
 /// A change with its sign.
 fn signed(value: f64, show: impl Fn(f64) -> String) -> String {
-    let sign = if value > 0.0 { "+" } else if value < 0.0 { "-" } else { "" };
+    let sign = if value > 0.0 {
+        "+"
+    } else if value < 0.0 {
+        "-"
+    } else {
+        ""
+    };
     format!("{sign}{}", human::cell(&show(value.abs())))
 }
 
 fn breakdown(comparison: &Comparison, page: Page) -> String {
     let title = if comparison.steps_before > 0 && comparison.steps_after > 0 { "PER STEP" } else { "TIME" };
-    let mut table =
-        Table::new(&[(title, Align::Left), ("BEFORE", Align::Right), ("AFTER", Align::Right), ("CHANGE", Align::Right)]);
+    let mut table = Table::new(&[
+        (title, Align::Left),
+        ("BEFORE", Align::Right),
+        ("AFTER", Align::Right),
+        ("CHANGE", Align::Right),
+    ]);
     let mut rows: Vec<_> = comparison.breakdown.iter().filter(|row| row.before_s > 0.0 || row.after_s > 0.0).collect();
     rows.sort_by(|a, b| b.delta_s.abs().total_cmp(&a.delta_s.abs()));
     for row in rows {

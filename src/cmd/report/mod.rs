@@ -13,6 +13,7 @@ use super::settings::{OutputFormat, Settings};
 use super::{Done, recording};
 use crate::analyze::{self, Report, VerdictKind};
 use crate::trace::Trace;
+use crate::view::text;
 
 /// Say what a recording shows: verdict, steps, where their time went, tops, stragglers
 #[derive(Debug, clap::Args)]
@@ -116,7 +117,7 @@ fn render(report: &Report, page: Page) -> String {
     ];
     let mut text = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n\n");
     text.push('\n');
-    text
+    if page.unicode { text } else { text::to_ascii(&text) }
 }
 
 #[cfg(test)]
@@ -262,7 +263,9 @@ mod tests {
 
     #[test]
     fn ascii_stays_ascii() {
-        let text = shown(&sample(), 80, false, true);
+        let mut report = sample();
+        report.verdict.advice.push_str(" (num_workers ≥ 2)");
+        let text = shown(&report, 80, false, true);
         assert!(text.is_ascii(), "{text}");
         assert!(text.contains("####"), "{text}");
     }

@@ -3,7 +3,7 @@
 use anstyle::{AnsiColor, Style};
 
 use super::Page;
-use crate::analyze::{Category, Report, VerdictKind};
+use crate::analyze::{Category, ProcessRow, Report, VerdictKind};
 use crate::trace::LayerState;
 use crate::view::style::{self, paint};
 use crate::view::{Align, Table, bar, human, text};
@@ -148,13 +148,22 @@ pub fn stragglers(report: &Report, page: Page) -> String {
     titled(&table, page)
 }
 
-/// Processes seen; shown if there are several, or more is wanted.
+/// Processes seen. Without `-o wide` only those that matter, and none if that is one.
 pub fn processes(report: &Report, page: Page) -> String {
-    if report.processes.is_empty() || (report.processes.len() == 1 && !page.wide) {
+    /// Rows without `-o wide`.
+    const FEW: usize = 8;
+    /// Share of a core from which a helper matters.
+    const BUSY: f64 = 0.05;
+    let busy = |cpu_s: Option<f64>| cpu_s.is_some_and(|cpu_s| cpu_s > BUSY * report.duration_s);
+    let matters = |process: &&ProcessRow| page.wide || process.role != "helper" || busy(process.cpu_s);
+    let mut shown: Vec<_> = report.processes.iter().filter(matters).collect();
+    if !page.wide {
+        shown.truncate(FEW);
+    }
+    let others = report.processes.len() - shown.len();
+    if shown.is_empty() || (shown.len() == 1 && !page.wide) {
         return String::new();
     }
-    /// Rows without `-o wide`.
-    const FEW: usize = 6;
     let columns = [
         ("PID", Align::Right),
         ("RANK", Align::Right),
@@ -163,8 +172,7 @@ pub fn processes(report: &Report, page: Page) -> String {
         ("CPU", Align::Right),
     ];
     let mut table = Table::new(&columns);
-    let shown = if page.wide { report.processes.len() } else { FEW };
-    for process in report.processes.iter().take(shown) {
+    for process in shown {
         table.row([
             process.pid.to_string(),
             process.rank.map_or(String::new(), |rank| rank.to_string()),
@@ -173,11 +181,10 @@ pub fn processes(report: &Report, page: Page) -> String {
             process.cpu_s.map_or(String::new(), |cpu| human::cell(&human::seconds(cpu))),
         ]);
     }
-    let more = report.processes.len().saturating_sub(shown);
     let mut lines = titled(&table, page);
-    if more > 0 {
+    if others > 0 {
         lines.push('\n');
-        lines.push_str(&paint(style::FAINT, &format!("and {more} more: -o wide")));
+        lines.push_str(&paint(style::FAINT, &format!("and {others} more: -o wide")));
     }
     lines
 }
