@@ -7,5 +7,6 @@ mod generated;
 mod help;
 mod output;
 mod profile;
+mod report;
 #[path = "../support/mod.rs"]
 mod support;

@@ -56,7 +56,7 @@ fn overview(comparison: &Comparison, page: Page) -> String {
     let mut table =
         Table::new(&[("", Align::Left), ("BEFORE", Align::Right), ("AFTER", Align::Right), ("CHANGE", Align::Right)]);
     for (name, change) in [("step p50", comparison.p50_ms), ("step p99", comparison.p99_ms)] {
-        let time = |ms: Option<f64>| ms.map_or(String::new(), |ms| human::cell(&human::seconds(ms / 1e3)));
+        let time = |ms: Option<f64>| ms.map_or("-".to_owned(), |ms| human::cell(&human::seconds(ms / 1e3)));
         table.row([name.to_owned(), time(change.before), time(change.after), ratio(change)]);
     }
     let count = |steps: usize| human::count(steps as u64);
@@ -74,7 +74,7 @@ fn overview(comparison: &Comparison, page: Page) -> String {
 
 /// "-44%", "+3.1%".
 fn ratio(change: Change) -> String {
-    change.ratio.map_or(String::new(), |ratio| signed(ratio - 1.0, |share| human::percent(share)))
+    change.ratio.map_or("-".to_owned(), |ratio| signed(ratio - 1.0, |share| human::percent(share)))
 }
 
 /// A change with its sign.
