@@ -117,15 +117,18 @@ if [ "$(id -u)" != 0 ] && sudo -n true 2>/dev/null; then
 	export "CARGO_TARGET_${triple}_RUNNER=sudo -E"
 fi
 
-say "format"
-cargo fmt --check
-say "lints"
-cargo clippy --quiet --all-targets -- -D warnings
+status=0
+broken=()
+check() {
+	say "$1"
+	"${@:2}" || { status=1; broken+=("$1"); }
+}
+check format cargo fmt --check
+check lints cargo clippy --quiet --all-targets -- -D warnings
 say "tests"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-status=0
-cargo test --no-fail-fast "$@" 2>&1 | tee "$log" || status=$?
+cargo test --no-fail-fast "$@" 2>&1 | tee "$log" || { status=1; broken+=(tests); }
 
 # libtest counts a skipped test as passed; it says so itself.
 sum() { sed -nE "s/^test result: .* ([0-9]+) $1.*/\1/p" "$log" | awk '{ n += $1 } END { print n + 0 }'; }
@@ -136,9 +139,9 @@ failed=$(sum failed)
 ignored=$(sum ignored)
 echo
 [ "$count" = 0 ] || printf '%s\n' "$skipped"
-[ ${#missing[@]} = 0 ] || printf 'cannot have here: %s\n' "${missing[*]}"
+[ ${#missing[@]} = 0 ] || printf 'not to be had here: %s\n' "${missing[*]}"
 printf 'in %d s\n' $((SECONDS - started))
 # A run that broke before its tests must not read as one without failures.
-[ $status = 0 ] || [ "$failed" != 0 ] || echo "cargo test failed: see above"
+[ ${#broken[@]} = 0 ] || printf 'broken: %s\n' "${broken[*]}"
 printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" $((count + ignored))
 exit $status

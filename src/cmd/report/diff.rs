@@ -74,7 +74,7 @@ fn overview(comparison: &Comparison, page: Page) -> String {
 
 /// "-44%", "+3.1%".
 fn ratio(change: Change) -> String {
-    change.ratio.map_or("-".to_owned(), |ratio| signed(ratio - 1.0, |share| human::percent(share)))
+    change.ratio.map_or("-".to_owned(), |ratio| signed(ratio - 1.0, human::percent))
 }
 
 /// A change with its sign.
