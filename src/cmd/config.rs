@@ -63,3 +63,23 @@ fn usual_path() -> Option<PathBuf> {
     let base = absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config")))?;
     Some(base.join("aictl/config.yaml"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::CaptureOptions;
+
+    #[test]
+    fn the_example_is_whole_and_holds_the_defaults() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/config.yaml");
+        let config = Config::read(Some(&path)).unwrap();
+        let default = CaptureOptions::default();
+        assert_eq!(config.output, Some(OutputFormat::default()));
+        assert_eq!(config.color, Some(ColorWhen::default()));
+        assert_eq!(config.ascii, Some(false));
+        assert_eq!(config.profile.layers, Some(LayerList(default.layers)));
+        assert_eq!(config.profile.max_overhead, Some(Share(default.max_overhead)));
+        assert_eq!(config.profile.python_hz, Some(default.python_hz));
+        assert_eq!(config.profile.syscall_threshold, Some(Length(default.syscall_threshold)));
+    }
+}

@@ -121,7 +121,8 @@ fn long_help() {
       130  interrupted
 
     Data goes to stdout, everything else to stderr. Settings come from flags, then the environment
-    (AICTL_*), then $XDG_CONFIG_HOME/aictl/config.yaml.
+    (AICTL_OUTPUT, AICTL_COLOR, AICTL_CONFIG, and those of the commands), then the configuration file:
+    $XDG_CONFIG_HOME/aictl/config.yaml, or ~/.config/aictl/config.yaml.
     "#);
 }
 
