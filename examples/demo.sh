@@ -26,7 +26,7 @@ if [ -z "$python" ]; then
 	python=/usr/bin/python3
 fi
 
-[ $# -gt 0 ] || set -- examples/input_bound.py
+[ $# -gt 0 ] || set -- examples/input_few_workers.py --seconds 120
 echo "== $python $*" >&2
 "$python" "$@" >/dev/null &
 job=$!
