@@ -118,11 +118,6 @@ impl Kernel {
         self.maps.get(name).map(OwnedFd::as_fd)
     }
 
-    /// Descriptors of all maps.
-    pub fn map_fds(&self) -> &StdHashMap<String, OwnedFd> {
-        &self.maps
-    }
-
     /// Attaches a group; does nothing where it already is.
     pub fn attach(&mut self, group: Group) -> Result<(), CaptureError> {
         for &name in group.programs() {

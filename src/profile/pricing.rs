@@ -11,6 +11,8 @@ use super::meter::{Class, Meter};
 
 /// A run that only finds that the task is no target, ns: two loads and a failed look-up.
 const BYSTANDER_NS: f64 = 60.0;
+/// The same in the sampling interrupt, which comes seldom and finds its code out of the caches.
+const COLD_BYSTANDER_NS: f64 = 1_500.0;
 /// Calls timed to price the kernel's slow path for traced system calls.
 const CALLS: u32 = 2_000;
 /// Hits below which a measured price is not believed.
@@ -50,7 +52,7 @@ impl Pricing {
     /// Turns the statistics off and sets the prices learnt.
     pub fn finish(self, kernel: &Kernel, meter: &mut Meter) {
         let hits = kernel.counters("hits", HITS);
-        let price = |programs: &[&str], hits: u64| -> Option<f64> {
+        let price = |programs: &[&str], hits: u64, bystander_ns: f64| -> Option<f64> {
             if hits < ENOUGH {
                 return None;
             }
@@ -59,18 +61,18 @@ impl Pricing {
                 .filter_map(|name| kernel.program_cost(name))
                 .map(|(runs, time)| {
                     let bystanders = runs.saturating_sub(hits) as f64;
-                    (time.as_nanos() as f64 - bystanders * BYSTANDER_NS).max(0.0)
+                    (time.as_nanos() as f64 - bystanders * bystander_ns).max(0.0)
                 })
                 .sum();
             Some(total / hits as f64)
         };
-        if let Some(ns) = price(&["on_switch", "on_waking"], hits[HIT_SWITCH]) {
+        if let Some(ns) = price(&["on_switch", "on_waking"], hits[HIT_SWITCH], BYSTANDER_NS) {
             meter.prices.set(Class::Sched, ns);
         }
-        if let Some(ns) = price(&["on_sys_enter", "on_sys_exit"], hits[HIT_SYSCALL]) {
+        if let Some(ns) = price(&["on_sys_enter", "on_sys_exit"], hits[HIT_SYSCALL], BYSTANDER_NS) {
             meter.prices.set(Class::Syscall, ns + self.traced_call_ns);
         }
-        if let Some(ns) = price(&["on_sample"], hits[HIT_SAMPLE]) {
+        if let Some(ns) = price(&["on_sample"], hits[HIT_SAMPLE], COLD_BYSTANDER_NS) {
             // The interrupt around it: about a microsecond.
             meter.prices.set(Class::Python, ns + 1_000.0);
         }

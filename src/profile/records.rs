@@ -19,7 +19,6 @@ pub mod kind {
     pub const EXIT: u16 = 22;
     pub const MAPPED: u16 = 23;
     pub const PATH: u16 = 24;
-    pub const STACK: u16 = 32;
 }
 
 /// Starts every record.
@@ -174,10 +173,8 @@ pub mod stack_flag {
     #![allow(missing_docs)]
     pub const WAITING: u32 = 1;
     pub const GIL_HELD: u32 = 2;
-    pub const GIL_KNOWN: u32 = 4;
     pub const TRUNCATED: u32 = 8;
     pub const FAULT: u32 = 16;
-    pub const NO_PYTHON: u32 = 32;
 }
 
 /// Reads a record of type `T` from the front of `bytes`; `None` if they are too short.
