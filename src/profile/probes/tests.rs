@@ -122,6 +122,27 @@ impl Rig {
 }
 
 #[test]
+#[ignore = "a workbench: AICTL_BENCH_LIB=path"]
+fn scan_workbench() {
+    let path = std::env::var_os("AICTL_BENCH_LIB").unwrap();
+    let elf = elf::Elf::open(File::open(path).unwrap()).unwrap();
+    for _ in 0..2 {
+        let started = Instant::now();
+        eprintln!("mentions {} {:?}", elf.mentions(&["cudaLaunchKernel", "nccxAllReduce"]), started.elapsed());
+        let started = Instant::now();
+        let scan = torch::scan(&elf).unwrap().unwrap();
+        eprintln!("scan {} {:?}", scan.operators.len(), started.elapsed());
+        let dir = tempfile::tempdir().unwrap();
+        let started = Instant::now();
+        cache::store(dir.path(), &elf, &scan).unwrap();
+        eprintln!("store {:?}", started.elapsed());
+        let started = Instant::now();
+        assert!(cache::load(dir.path(), &elf).unwrap() == scan);
+        eprintln!("load {:?}", started.elapsed());
+    }
+}
+
+#[test]
 #[ignore = "a workbench: AICTL_BENCH_PID=pid"]
 fn workbench() {
     let pid: u32 = std::env::var("AICTL_BENCH_PID").unwrap().parse().unwrap();
