@@ -23,6 +23,9 @@ impl Session<'_> {
             self.out.forget_thread(tid);
             if whole {
                 self.io.forget_process(pid);
+                if let Some(probes) = &mut self.probes {
+                    probes.forget_process(pid);
+                }
                 self.pythons.remove(pid);
                 self.out.forget_process(pid);
             }
@@ -102,7 +105,8 @@ impl Session<'_> {
                         self.io.fault(&record, &mut self.out).map_err(CaptureError::Write)?;
                     }
                 }
-                kind::TORCH => self.probed(Class::Torch, &head, &item).map_err(CaptureError::Write)?,
+                // Backward passes and gloo's collectives are operators too rare to lose.
+                kind::OP | kind::TORCH => self.probed(Class::Torch, &head, &item).map_err(CaptureError::Write)?,
                 kind::NCCL => self.probed(Class::Nccl, &head, &item).map_err(CaptureError::Write)?,
                 kind::MAPPED => {
                     if let Some(followed) = self.followed.get_mut(&head.tgid) {

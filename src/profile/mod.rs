@@ -13,14 +13,11 @@ mod error;
 mod governor;
 mod loader;
 mod meter;
-#[allow(dead_code)]
 mod multi;
 mod notes;
 mod options;
 mod output;
 mod pricing;
-// Wired into the capture by its session.
-#[allow(dead_code, unused_imports)]
 mod probes;
 mod python;
 pub(crate) mod records;

@@ -36,13 +36,6 @@
 #define CALL_TEXT(cookie) (((cookie) >> 31) & 7) /* 1 + argument that points at a name */
 #define CALL_CONFIG (1ull << 34)                 /* argument 0 points at a launch configuration */
 #define CALL_STACK3 (1ull << 35)                 /* `extra` is the ninth argument */
-#define CALL_GROUP(cookie) (((cookie) >> 36) & 15)
-
-/* Groups the overhead budget can tell apart; src/profile/probes mirrors them. */
-enum group {
-	GROUP_OP, GROUP_NODE, GROUP_SCOPE, GROUP_LAUNCH, GROUP_LAUNCH_RET, GROUP_CUDA, GROUP_NCCL, GROUP_GLOO,
-	GROUP_CALIBRATE, GROUP_MAX = 16,
-};
 
 /* pt_regs as uprobe programs are given it: fixed by x86-64's ABI, so nothing is relocated and
  * the kernel's BTF need not be read a second time. */
@@ -106,13 +99,6 @@ struct {
 	__type(value, struct op_stat);
 } op_stats SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, GROUP_MAX);
-	__type(key, u32);
-	__type(value, u64);
-} group_hits SEC(".maps");
-
 /* Backward nodes are named by their class's vtable; an id each keeps the records small. */
 struct node_key {
 	u64 vtable;
@@ -144,13 +130,6 @@ struct {
 
 u32 generation = 0; /* operator probes of another generation are being replaced */
 u32 next_node = 0;
-
-static __always_inline void count_group(u32 group)
-{
-	u64 *value = bpf_map_lookup_elem(&group_hits, &group);
-	if (value)
-		*value += 1;
-}
 
 static __always_inline bool is_target(void)
 {
@@ -213,7 +192,6 @@ int op_enter(struct user_regs *ctx)
 	if (!t)
 		return 0;
 	count_hit(HIT_OP, 1);
-	count_group(GROUP_OP);
 	push_op(t, ctx->sp + OP_DELTA(cookie), OP_ID(cookie));
 	return 0;
 }
@@ -227,7 +205,6 @@ int rare_enter(struct user_regs *ctx)
 	if (!is_target() || !(t = this_thread()))
 		return 0;
 	count_hit(HIT_TORCH, 1);
-	count_group(GROUP_NODE);
 	push_op(t, ctx->sp + OP_DELTA(cookie), OP_ID(cookie));
 	return 0;
 }
@@ -249,7 +226,7 @@ static __always_inline u32 find_op(struct thread *t, u64 cookie, u64 sp)
 	return depth - 1;
 }
 
-static __always_inline void leave_op(struct user_regs *ctx, u64 cookie, u32 group, u32 hit)
+static __always_inline void leave_op(struct user_regs *ctx, u64 cookie, u32 hit)
 {
 	u64 now = bpf_ktime_get_ns();
 	struct thread *t;
@@ -257,7 +234,6 @@ static __always_inline void leave_op(struct user_regs *ctx, u64 cookie, u32 grou
 	if (!is_target() || !(t = this_thread()))
 		return;
 	count_hit(hit, 1);
-	count_group(group);
 	u32 at = find_op(t, cookie, ctx->sp + OP_DELTA(cookie));
 	if (at >= OP_DEPTH)
 		return;
@@ -275,14 +251,14 @@ int op_exit(struct user_regs *ctx)
 {
 	u64 cookie = bpf_get_attach_cookie(ctx);
 	if (OP_GENERATION(cookie) == generation)
-		leave_op(ctx, cookie, GROUP_OP, HIT_OP);
+		leave_op(ctx, cookie, HIT_OP);
 	return 0;
 }
 
 SEC("uprobe/rare_exit")
 int rare_exit(struct user_regs *ctx)
 {
-	leave_op(ctx, bpf_get_attach_cookie(ctx), GROUP_NODE, HIT_TORCH);
+	leave_op(ctx, bpf_get_attach_cookie(ctx), HIT_TORCH);
 	return 0;
 }
 
@@ -296,7 +272,6 @@ int node_enter(struct user_regs *ctx)
 	if (!is_target() || !(t = this_thread()))
 		return 0;
 	count_hit(HIT_TORCH, 1);
-	count_group(GROUP_NODE);
 	if (bpf_probe_read_user(&key.vtable, sizeof(key.vtable), (void *)ctx->dx))
 		return 0;
 	key.tgid = bpf_get_current_pid_tgid() >> 32;
@@ -325,7 +300,6 @@ int scope_name(struct user_regs *ctx)
 	if (!is_target() || !(t = this_thread()))
 		return 0;
 	count_hit(HIT_TORCH, 1);
-	count_group(GROUP_SCOPE);
 	t->scope_string = ctx->si;
 	return 0;
 }
@@ -369,7 +343,6 @@ int scope_enter(struct user_regs *ctx)
 	if (!is_target())
 		return 0;
 	count_hit(HIT_TORCH, 1);
-	count_group(GROUP_SCOPE);
 	if ((u8)ctx->si != SCOPE_USER || !(t = this_thread()))
 		return 0;
 	u32 depth = t->scopes;
@@ -399,7 +372,6 @@ int scope_exit(struct user_regs *ctx)
 	if (!is_target())
 		return 0;
 	count_hit(HIT_TORCH, 1);
-	count_group(GROUP_SCOPE);
 	if (!(t = this_thread()) || t->scopes == 0)
 		return 0;
 	u64 now = bpf_ktime_get_ns();
@@ -440,7 +412,6 @@ int collective_enter(struct user_regs *ctx)
 	if (!is_target() || !(t = this_thread()))
 		return 0;
 	count_hit(HIT_NCCL, 1);
-	count_group(GROUP_GLOO);
 	t->collective = OP_ID(cookie);
 	return 0;
 }
@@ -454,7 +425,6 @@ int work_new(struct user_regs *ctx)
 	if (!is_target() || !(t = this_thread()))
 		return 0;
 	count_hit(HIT_NCCL, 1);
-	count_group(GROUP_GLOO);
 	u32 id = t->collective;
 	if (!id || bpf_probe_read_user(&key.vtable, sizeof(key.vtable), (void *)ctx->si))
 		return 0;
@@ -473,7 +443,6 @@ int work_enter(struct user_regs *ctx)
 	if (!is_target() || !(t = this_thread()))
 		return 0;
 	count_hit(HIT_NCCL, 1);
-	count_group(GROUP_GLOO);
 	if (bpf_probe_read_user(&key.vtable, sizeof(key.vtable), (void *)ctx->di))
 		return 0;
 	key.tgid = bpf_get_current_pid_tgid() >> 32;
@@ -495,7 +464,6 @@ int work_exit(struct user_regs *ctx)
 	if (!is_target() || !(t = this_thread()))
 		return 0;
 	count_hit(HIT_NCCL, 1);
-	count_group(GROUP_GLOO);
 	u32 at = find_op(t, cookie, ctx->sp + OP_DELTA(cookie));
 	if (at >= OP_DEPTH)
 		return 0;
@@ -522,9 +490,7 @@ static __always_inline u32 drop_calls(struct thread *t, u64 sp)
 
 static __always_inline void count_call(u64 cookie, bool exit)
 {
-	u32 group = CALL_GROUP(cookie);
 	count_hit(cookie & CALL_NCCL ? HIT_NCCL : exit ? HIT_CUDA_RET : HIT_CUDA, 1);
-	count_group(exit && group == GROUP_LAUNCH ? GROUP_LAUNCH_RET : group);
 }
 
 /* The argument a cookie names, 1-based. */
@@ -658,11 +624,13 @@ int call_once(struct user_regs *ctx)
 	return 0;
 }
 
-/* What a probe costs on this machine is measured with one that does nearly nothing. */
+/* What a probe costs on this machine is measured with one that does what all do. */
 SEC("uprobe/calibrate")
 int calibrate(struct user_regs *ctx)
 {
-	count_group(GROUP_CALIBRATE);
+	if (bpf_get_attach_cookie(ctx) || is_target())
+		return 0;
+	count_hit(HIT_MAX - 1, this_thread() != NULL);
 	return 0;
 }
 

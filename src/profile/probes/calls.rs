@@ -133,8 +133,6 @@ pub(crate) enum What {
     CommSize,
     /// Tells our rank in a communicator.
     CommRank,
-    /// A communicator ends.
-    CommGone,
 }
 
 /// A probed function.
@@ -241,7 +239,6 @@ const OUT: u64 = 28;
 const TEXT: u64 = 31;
 const CONFIG: u64 = 1 << 34;
 const STACK3: u64 = 1 << 35;
-const GROUP: u64 = 36;
 
 /// Suffixes of versions and of per-thread default streams.
 const SUFFIXES: [&str; 5] = ["_ptsz", "_ptds", "_v2", "_v3", "_v11020"];
@@ -295,7 +292,7 @@ impl Function {
             What::CommSize | What::CommRank => 2 << OUT,
             _ => 0,
         };
-        index as u64 | u64::from(delta) << 16 | family | reads | (self.group() as u64) << GROUP
+        index as u64 | u64::from(delta) << 16 | family | reads
     }
 }
 

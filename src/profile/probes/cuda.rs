@@ -1,6 +1,7 @@
 //! CUDA's calls as slices, and the device's work as estimates.
 
 use std::io;
+use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
 
@@ -27,7 +28,7 @@ pub(crate) struct Cuda {
     /// Work not known to be over yet.
     streams: Streams<DeviceWork>,
     /// Kernels by (process, return address into the stub, handle).
-    kernels: FxHashMap<(u32, u64, u64), Option<std::rc::Rc<KernelName>>>,
+    kernels: FxHashMap<(u32, u64, u64), Rc<KernelName>>,
     /// Mangled names of handles the driver gave out since the attach.
     handles: FxHashMap<(u32, u64), String>,
     /// Small numbers for a process's streams, in order of appearance; 0 is the default stream.
@@ -228,6 +229,14 @@ impl Cuda {
         Ok(flow)
     }
 
+    /// Forgets a process that ended; what it launched and never waited for is let go.
+    pub fn forget(&mut self, pid: u32) {
+        self.streams.forget(pid);
+        self.kernels.retain(|(p, ..), _| *p != pid);
+        self.handles.retain(|(p, _), _| *p != pid);
+        self.numbers.retain(|(p, _), _| *p != pid);
+    }
+
     /// Ends what nobody waited for.
     pub fn finish(&mut self, end_ns: u64, out: &mut Output<'_>) -> io::Result<()> {
         for (pid, stream, estimate) in self.streams.finish(end_ns) {
@@ -270,8 +279,8 @@ impl Cuda {
 
     /// The kernel of a launch: by its stub, which the launch returns to; by the handle; by the
     /// host function that is passed for it.
-    fn kernel(&mut self, pid: u32, caller: u64, function: u64, spaces: &mut Spaces) -> std::rc::Rc<KernelName> {
-        if let Some(Some(known)) = self.kernels.get(&(pid, caller, function)) {
+    fn kernel(&mut self, pid: u32, caller: u64, function: u64, spaces: &mut Spaces) -> Rc<KernelName> {
+        if let Some(known) = self.kernels.get(&(pid, caller, function)) {
             return known.clone();
         }
         let stub = spaces.symbol(pid, caller).map(|(symbol, _)| symbol).filter(|s| kernel_name::is_stub(s));
@@ -285,12 +294,12 @@ impl Cuda {
                 KernelName { full: format!("kernel launched at {place}"), short: "kernel".to_owned() }
             }
         };
-        let name = std::rc::Rc::new(name);
+        let name = Rc::new(name);
         // Triton and the like load kernels as they go: bounded all the same.
         if self.kernels.len() >= 1 << 16 {
             self.kernels.clear();
         }
-        self.kernels.insert((pid, caller, function), Some(name.clone()));
+        self.kernels.insert((pid, caller, function), name.clone());
         name
     }
 }

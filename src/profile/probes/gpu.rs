@@ -103,6 +103,12 @@ impl<T> Streams<T> {
         streams.into_iter().flat_map(|stream| self.settle(pid, stream, u64::MAX, end)).collect()
     }
 
+    /// Forgets a process.
+    pub fn forget(&mut self, pid: u32) {
+        self.streams.retain(|(p, _), _| *p != pid);
+        self.events.retain(|(p, _), _| *p != pid);
+    }
+
     /// Everything of a process that was never waited for, as if it had been at `end_ns`.
     pub fn finish(&mut self, end_ns: u64) -> Vec<(u32, u64, Estimate<T>)> {
         let keys: Vec<(u32, u64)> = self.streams.keys().copied().collect();

@@ -15,8 +15,6 @@ mod nccl;
 mod ops;
 mod scan;
 mod spaces;
-#[cfg(test)]
-mod tests;
 mod torch;
 
 use std::fs::File;
@@ -51,11 +49,9 @@ fn joined(parts: impl Iterator<Item = String>) -> Option<String> {
 /// The compiled uprobes.bpf.c.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../bpf/uprobes.bpf.o");
 
-/// Probes that are counted, and given up, together; `enum group` of uprobes.bpf.c.
+/// Probes that are counted, and given up, together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Group {
-    /// Operators.
-    Op,
     /// Backward passes and their nodes.
     Node,
     /// PyTorch's profiler scopes.
@@ -70,56 +66,6 @@ pub(crate) enum Group {
     Nccl,
     /// torch.distributed without NCCL.
     Gloo,
-    /// Measuring.
-    Calibrate,
-}
-
-impl Group {
-    const ALL: [Group; 8] = [
-        Group::Op,
-        Group::Node,
-        Group::Scope,
-        Group::Launch,
-        Group::LaunchReturn,
-        Group::Cuda,
-        Group::Nccl,
-        Group::Gloo,
-    ];
-
-    fn layer(self) -> Layer {
-        match self {
-            Group::Op | Group::Node | Group::Scope => Layer::Torch,
-            Group::Launch | Group::LaunchReturn | Group::Cuda | Group::Calibrate => Layer::Cuda,
-            Group::Nccl | Group::Gloo => Layer::Nccl,
-        }
-    }
-
-    fn label(self) -> &'static str {
-        match self {
-            Group::Op => "operators",
-            Group::Node => "backward nodes",
-            Group::Scope => "profiler scopes",
-            Group::Launch => "kernel launches",
-            Group::LaunchReturn => "returns of kernel launches",
-            Group::Cuda => "CUDA calls",
-            Group::Nccl => "NCCL calls",
-            Group::Gloo => "gloo collectives",
-            Group::Calibrate => "calibration",
-        }
-    }
-}
-
-/// What one group of probes did since the last question.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct ProbeCost {
-    /// Layer it belongs to.
-    pub layer: Layer,
-    /// "operators", "kernel launches".
-    pub label: &'static str,
-    /// Times a probe of it ran for a target.
-    pub hits: u64,
-    /// Mean duration of what it probes, where that is known, ns.
-    pub mean_ns: Option<f64>,
 }
 
 /// The probes of a capture; dropping it takes them all off.
@@ -139,8 +85,6 @@ pub(crate) struct Probes {
     torch_detail: Option<String>,
     cuda_detail: Vec<String>,
     nccl_detail: Vec<String>,
-    cpus: usize,
-    hits: [u64; Group::ALL.len()],
     stats: Vec<ops::OperatorStat>,
 }
 
@@ -167,9 +111,6 @@ impl Probes {
             torch_detail: None,
             cuda_detail: Vec::new(),
             nccl_detail: Vec::new(),
-            cpus: multi::possible_cpus()
-                .map_err(|source| CaptureError::Read { what: "the number of CPUs".to_owned(), source })?,
-            hits: [0; Group::ALL.len()],
             stats: Vec::new(),
         })
     }
@@ -336,21 +277,11 @@ impl Probes {
         multi::detach(links);
     }
 
-    /// What every group cost since the last call.
-    pub fn costs(&mut self) -> io::Result<Vec<ProbeCost>> {
-        let mut sums = [[0u64; 1]; Group::ALL.len()];
-        if let Some(map) = self.multi.map("group_hits") {
-            multi::sum_per_cpu(map, self.cpus, &mut sums)?;
-        }
-        let mut costs = Vec::new();
-        for (i, group) in Group::ALL.into_iter().enumerate() {
-            let hits = sums[i][0].saturating_sub(self.hits[i]);
-            self.hits[i] = sums[i][0];
-            if hits > 0 {
-                costs.push(ProbeCost { layer: group.layer(), label: group.label(), hits, mean_ns: None });
-            }
-        }
-        Ok(costs)
+    /// Forgets a process that ended.
+    pub fn forget_process(&mut self, pid: u32) {
+        self.spaces.forget(pid);
+        self.cuda.forget(pid);
+        self.nccl.forget(pid);
     }
 
     /// Gives up probes of `layer` until about `keep` (0–1) of its records remain, the least

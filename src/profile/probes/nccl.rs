@@ -139,6 +139,11 @@ impl Nccl {
         out.slice(track, &SliceEvent { start_ns, dur_ns, name: function.name, args: &args, flow, estimate: false })
     }
 
+    /// Forgets a process that ended.
+    pub fn forget(&mut self, pid: u32) {
+        self.communicators.retain(|(p, _), _| *p != pid);
+    }
+
     fn message(&self, name: &'static str, call: &Call, layout: Collective) -> Message {
         let comm = value(call, layout.comm).unwrap_or(0);
         let known = self.communicators.get(&(call.head.tgid, comm)).copied().unwrap_or_default();

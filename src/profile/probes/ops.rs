@@ -99,12 +99,6 @@ impl Torch {
         self.files.iter_mut().flat_map(of).collect()
     }
 
-    /// How many operators are probed now.
-    pub fn probed(&self) -> usize {
-        let attached = |name: &str| self.names.find(name).is_some_and(|id| !self.detached.contains(&id));
-        self.files.iter().map(|f| f.scan.operators.iter().filter(|o| attached(&o.name)).count()).max().unwrap_or(0)
-    }
-
     /// Whether any library was found.
     pub fn found(&self) -> bool {
         !self.files.is_empty()

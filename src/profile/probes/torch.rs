@@ -281,11 +281,6 @@ impl OperatorNames {
         Some(id)
     }
 
-    /// The number a name already has.
-    pub fn find(&self, name: &str) -> Option<u16> {
-        self.ids.get(name).copied()
-    }
-
     /// The name of a number.
     pub fn name(&self, id: u32) -> Option<&str> {
         self.names.get(id as usize).map(String::as_str)
