@@ -313,3 +313,94 @@ impl<'a> Function<'a> {
         seen
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: u64 = 0x1000;
+
+    fn exit(code: &[u8]) -> Option<(u64, Option<u32>)> {
+        shape(code, AT).unwrap().exit.map(|s| (s.address - AT, s.delta))
+    }
+
+    /// push rbx; sub rsp,16; call; cmpb [rsp],0; je +5; call; add rsp,16; pop rbx; ret
+    const OPERATOR: [u8; 28] = [
+        0x53, 0x48, 0x83, 0xec, 0x10, 0xe8, 0, 0, 0, 0, 0x80, 0x3c, 0x24, 0x00, 0x74, 0x05, 0xe8, 0, 0, 0, 0, 0x48,
+        0x83, 0xc4, 0x10, 0x5b, 0xc3, 0x90,
+    ];
+
+    #[test]
+    fn the_jump_over_the_destructor_is_the_exit() {
+        let shape = shape(&OPERATOR, AT).unwrap();
+        assert_eq!(shape.entry, Site { address: AT, delta: Some(0), emulated: true });
+        // The je, with a pushed register and sixteen bytes below the return address.
+        assert_eq!(shape.exit, Some(Site { address: AT + 14, delta: Some(24), emulated: true }));
+        assert_eq!(shape.ends, [Site { address: AT + 26, delta: Some(0), emulated: false }]);
+    }
+
+    #[test]
+    fn a_jump_before_the_work_is_no_exit() {
+        // push rbx; test edi,edi; je +5; call; pop rbx; ret: an early way out, then the work.
+        assert_eq!(exit(&[0x53, 0x85, 0xff, 0x74, 0x05, 0xe8, 0, 0, 0, 0, 0x5b, 0xc3]), None);
+        // call; test eax,eax; je over a call that is the work; call; ret: no way without a call.
+        let both = [0x53, 0xe8, 0, 0, 0, 0, 0x85, 0xc0, 0x74, 0x00, 0xe8, 0, 0, 0, 0, 0x5b, 0xc3];
+        assert_eq!(exit(&both), None);
+    }
+
+    #[test]
+    fn a_jump_in_a_loop_or_passed_by_is_no_exit() {
+        // call; dec ebx; jne back to the call; pop rbx; ret
+        assert_eq!(exit(&[0x53, 0xe8, 0, 0, 0, 0, 0xff, 0xcb, 0x75, 0xf7, 0x5b, 0xc3]), None);
+        // call; je over the second jump; je next; nop-free end: the second is passed by, the first is not.
+        let code = [0x53, 0xe8, 0, 0, 0, 0, 0x74, 0x02, 0x74, 0x00, 0x5b, 0xc3];
+        assert_eq!(exit(&code), Some((6, Some(8))));
+    }
+
+    #[test]
+    fn what_cannot_be_followed_has_no_exit() {
+        // push rbx; call; jmp rax: through a table to nobody knows where.
+        assert_eq!(exit(&[0x53, 0xe8, 0, 0, 0, 0, 0xff, 0xe0]), None);
+        // The same as the operator, but with bytes that are no instruction before its end.
+        let mut cut = OPERATOR;
+        cut[21] = 0x06;
+        let shape = shape(&cut, AT).unwrap();
+        assert_eq!((shape.exit, shape.ends.len()), (None, 0));
+    }
+
+    #[test]
+    fn the_entry_skips_what_is_single_stepped_while_the_arguments_last() {
+        let entry = |code: &[u8]| shape(code, AT).unwrap().entry;
+        // endbr64; push rbp
+        assert_eq!(
+            entry(&[0xf3, 0x0f, 0x1e, 0xfa, 0x55, 0xc3]),
+            Site { address: AT + 4, delta: Some(0), emulated: true }
+        );
+        // cmpb [rdi+0x68],0; je; ret: at::RecordFunction::end
+        let end = [0x80, 0x7f, 0x68, 0x00, 0x74, 0x01, 0xc3, 0xc3];
+        assert_eq!(entry(&end), Site { address: AT + 4, delta: Some(0), emulated: true });
+        // sub rsp,8; push: the return address lies deeper there.
+        assert_eq!(entry(&[0x48, 0x83, 0xec, 0x08, 0x53, 0xc3]).delta, Some(8));
+        // mov rdi,rax; push: the first argument is gone by then.
+        assert_eq!(entry(&[0x48, 0x89, 0xc7, 0x53, 0xc3]), Site { address: AT, delta: Some(0), emulated: false });
+    }
+
+    #[test]
+    fn frames_by_rbp_are_followed() {
+        // push rbp; mov rbp,rsp; and rsp,-32; call; je +0; leave; ret: rsp varies, so no exact exit.
+        let code = [0x55, 0x48, 0x89, 0xe5, 0x48, 0x83, 0xe4, 0xe0, 0xe8, 0, 0, 0, 0, 0x74, 0x00, 0xc9, 0xc3];
+        assert_eq!(exit(&code), Some((13, None)));
+        assert_eq!(shape(&code, AT).unwrap().ends[0].delta, Some(0), "known again after leave");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_survived(code in proptest::collection::vec(proptest::prelude::any::<u8>(), 1..200)) {
+            if let Some(shape) = shape(&code, AT) {
+                for site in shape.exit.iter().chain(&shape.ends).chain([&shape.entry]) {
+                    proptest::prop_assert!((AT..AT + code.len() as u64).contains(&site.address));
+                }
+            }
+        }
+    }
+}
