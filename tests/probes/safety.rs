@@ -68,7 +68,7 @@ fn aictl_killed_leaves_nothing_behind() {
     let file = dir.path().join("trace.perfetto");
     for _ in 0..3 {
         let mut aictl = Command::new(env!("CARGO_BIN_EXE_aictl"))
-            .args(["profile", "--max-overhead", "1000%", "-d", "60s", "--pid", &target.pid().to_string(), "-w"])
+            .args(["profile", "--max-overhead", "100%", "-d", "60s", "--pid", &target.pid().to_string(), "-w"])
             .arg(&file)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
