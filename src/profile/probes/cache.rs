@@ -14,7 +14,7 @@ use super::elf::Elf;
 use super::torch::TorchScan;
 
 /// Changes whenever the scan or this file's form does.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct Entry {

@@ -118,6 +118,17 @@ impl Symbols {
         })
     }
 
+    /// A symbol's place in the table, defined here or not.
+    pub fn index_of(&self, wanted: &str) -> Option<usize> {
+        let is = |raw: &[u8]| {
+            let raw: RawSymbol = bytemuck::pod_read_unaligned(raw);
+            let rest = self.names.get(raw.name as usize..)?;
+            let name = rest.get(..wanted.len() + 1)?;
+            (name.starts_with(wanted.as_bytes()) && name.ends_with(b"\0")).then_some(())
+        };
+        self.table.chunks_exact(size_of::<RawSymbol>()).position(|raw| is(raw).is_some())
+    }
+
     /// Whether `text` occurs among the names: a quick look before a slow search.
     pub fn mention(&self, text: &str) -> bool {
         contains(&self.names, text.as_bytes())
@@ -241,6 +252,11 @@ impl Elf {
         let names = self.sections.iter().find(|s| s.kind == SHT_DYNSYM);
         let names = names.and_then(|s| self.sections.get(s.link as usize)).and_then(|s| self.section_bytes(s).ok());
         names.is_some_and(|names| text.iter().any(|t| contains(&names, t.as_bytes())))
+    }
+
+    /// Where a section lies in memory.
+    pub fn section_address(&self, name: &str) -> Option<u64> {
+        self.section_named(name).map(|s| s.address)
     }
 
     /// Whether there is a section of that name.

@@ -14,6 +14,7 @@ mod kernel_name;
 mod nccl;
 mod ops;
 mod scan;
+mod scopes;
 mod spaces;
 mod torch;
 

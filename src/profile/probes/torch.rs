@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::elf::{Elf, Table};
 use super::scan::{self, Shape, Site};
+use super::scopes;
 
 /// A probe's place: offset in the file and the bytes from the stack pointer there to the
 /// return address, `None` where they vary.
@@ -190,6 +191,13 @@ pub(crate) fn scan(elf: &Elf) -> io::Result<Option<TorchScan>> {
                 None => result.skipped += 1,
             },
             Wanted::Mark(role) => result.marks.extend(shape.and_then(|s| mark(elf, role, &s))),
+        }
+    }
+    if let Some(calls) = scopes::find(elf, &symbols)? {
+        result.marks.retain(|m| m.role != Role::ScopeEnter && m.role != Role::ScopeExit);
+        for (role, addresses) in [(Role::ScopeEnter, calls.enter), (Role::ScopeExit, calls.exit)] {
+            let points = addresses.into_iter().filter_map(|a| Some(Point { offset: elf.offset_of(a)?, delta: None }));
+            result.marks.extend(points.map(|entry| Mark { role: role.clone(), entry, exits: Vec::new() }));
         }
     }
     // C1 and C2 constructors and the like share an address.
