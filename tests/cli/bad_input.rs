@@ -101,7 +101,7 @@ fn values_that_are_none() {
     assert_snapshot!(environment.run(["profile", "--pid", "1", "--max-overhead", "2"]), @r#"
     status: 2
     ----- stderr
-    error: invalid value '2' for '--max-overhead <SHARE>': not between 0 and 100%; did you mean 2%?
+    error: invalid value '2' for '--max-overhead <SHARE>': more than all of the time; did you mean 2%?
 
     For more information, try '--help'.
     "#);
@@ -261,7 +261,7 @@ fn configurations_that_are_wrong() {
     status: 2
     ----- stderr
     error: wrong configuration in value.yaml
-    caused by: line 2, column 17: 2: not between 0 and 100%; did you mean 2%?
+    caused by: line 2, column 17: 2: more than all of the time; did you mean 2%?
     "#);
     assert_snapshot!(run("layers.yaml"), @r#"
     status: 2
