@@ -113,14 +113,42 @@ pub(super) fn pair(trace: &mut Trace, track: usize, mut raw: Vec<RawEvent>, last
     }
 }
 
+/// A parent comes before its children.
+fn key(slice: &Slice) -> (u64, Reverse<u64>) {
+    (slice.start_ns, Reverse(slice.end_ns()))
+}
+
+/// Sorts by moving late arrivals to their place, which is near where finished calls are written
+/// as they finish. Returns false, with the rest unsorted, where that costs too much.
+fn insert_sort(slices: &mut [Slice]) -> bool {
+    let mut moves_left = slices.len().saturating_mul(32);
+    for i in 1..slices.len() {
+        let late = key(&slices[i]);
+        if key(&slices[i - 1]) <= late {
+            continue;
+        }
+        let near = i.saturating_sub(32);
+        let to = if key(&slices[near]) <= late {
+            near + slices[near..i].partition_point(|s| key(s) <= late)
+        } else {
+            slices[..near].partition_point(|s| key(s) <= late)
+        };
+        match moves_left.checked_sub(i - to) {
+            Some(left) => moves_left = left,
+            None => return false,
+        }
+        slices[to..=i].rotate_right(1);
+    }
+    true
+}
+
 /// Sorts slices so that a parent comes before its children, sets depths and cuts those that
 /// cross. Returns how many were cut.
 ///
 /// Of two that cross, the cut is made where the least time is lost: the earlier one ends where
 /// the later one starts, or the later one ends with the earlier one.
 pub(super) fn nest(slices: &mut [Slice]) -> u64 {
-    let key = |s: &Slice| (s.start_ns, Reverse(s.end_ns()));
-    if !slices.is_sorted_by_key(key) {
+    if !insert_sort(slices) {
         if slices.len() < STABLE_SORT_LIMIT {
             slices.sort_by_key(key);
         } else {
@@ -197,6 +225,20 @@ mod tests {
         let (slices, crossed) = nested(vec![slice(10, 20), slice(20, 30), slice(10, 30), slice(5, 40)]);
         assert_eq!(slices, [(5, 40, 0, 0), (10, 30, 1, 0), (10, 20, 2, 0), (20, 30, 2, 0)]);
         assert_eq!(crossed, 0);
+    }
+
+    #[test]
+    fn any_order_of_arrival_is_sorted() {
+        // Far moves, too many for moving them one by one.
+        let backwards: Vec<_> = (0..5000).rev().map(|n| slice(n * 10, n * 10 + 5)).collect();
+        let (slices, crossed) = nested(backwards);
+        assert!(slices.is_sorted() && slices.len() == 5000 && crossed == 0);
+        // One that comes last and belongs first.
+        let mut late: Vec<_> = (1..5000).map(|n| slice(n * 10, n * 10 + 5)).collect();
+        late.push(slice(0, 60_000));
+        let (slices, _) = nested(late);
+        assert_eq!(slices[0], (0, 60_000, 0, 0));
+        assert!(slices[1..].iter().all(|s| s.2 == 1));
     }
 
     #[test]

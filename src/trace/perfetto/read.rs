@@ -30,10 +30,12 @@ struct Reader {
     builder: Builder,
     tracks: Tracks,
     clocks: Clocks,
-    sequences: FxHashMap<u32, Sequence>,
+    sequences: Vec<Sequence>,
+    sequence_index: FxHashMap<u32, u32>,
+    /// Id and index of the sequence met last: packets come in runs.
+    last_sequence: Option<(u32, u32)>,
     begun: Option<Begun>,
     args: Vec<(StrId, Arg)>,
-    layers: FxHashMap<StrId, Layer>,
     keys: Keys,
     packets: u64,
     malformed: u64,
@@ -63,10 +65,11 @@ pub(in crate::trace) fn read(input: &mut dyn Read) -> Result<Trace, ReadError> {
         builder,
         tracks: Tracks::default(),
         clocks: Clocks::default(),
-        sequences: FxHashMap::default(),
+        sequences: Vec::new(),
+        sequence_index: FxHashMap::default(),
+        last_sequence: None,
         begun: None,
         args: Vec::new(),
-        layers: FxHashMap::default(),
         keys,
         packets: 0,
         malformed: 0,
@@ -140,7 +143,8 @@ impl Reader {
         if let Some(compressed) = compressed {
             return if outermost { self.compressed(compressed) } else { Err(Malformed) };
         }
-        let state = self.sequences.entry(sequence).or_default();
+        let sequence = self.sequence(sequence);
+        let Some(state) = self.sequences.get_mut(sequence as usize) else { return Err(Malformed) };
         if cleared {
             state.clear();
         }
@@ -163,6 +167,22 @@ impl Reader {
         Ok(())
     }
 
+    /// Index of a sequence's state.
+    fn sequence(&mut self, id: u32) -> u32 {
+        if let Some((last, index)) = self.last_sequence
+            && last == id
+        {
+            return index;
+        }
+        let sequences = &mut self.sequences;
+        let index = *self.sequence_index.entry(id).or_insert_with(|| {
+            sequences.push(Sequence::default());
+            (sequences.len() - 1) as u32
+        });
+        self.last_sequence = Some((id, index));
+        index
+    }
+
     fn compressed(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         let mut unpacked: Take<_> = ZlibDecoder::new(bytes).take(MAX_UNPACKED);
         let mut stream = Packets::new(&mut unpacked);
@@ -170,22 +190,22 @@ impl Reader {
     }
 
     fn event(&mut self, body: &[u8], ts_ns: u64, sequence: u32) -> Result<(), Malformed> {
-        let Some(state) = self.sequences.get(&sequence) else { return Err(Malformed) };
+        let Some(state) = self.sequences.get(sequence as usize) else { return Err(Malformed) };
         let (mut kind, mut track, mut category, mut name) = (0, state.track.unwrap_or(0), None, StrId(0));
-        let (mut value, mut json) = (0.0, None);
+        let (mut value, mut json, mut category_iid) = (0.0, None, None);
         self.args.clear();
         for item in Fields::of(body) {
             let (number, found) = item?;
             match number {
                 field::EVENT_TYPE => kind = found.uint(),
                 field::EVENT_TRACK => track = found.uint(),
-                field::EVENT_CATEGORY_IID => category = category.or(state.categories.get(&found.uint()).copied()),
+                field::EVENT_CATEGORY_IID => category_iid = category_iid.or(Some(found.uint())),
                 field::EVENT_CATEGORY => {
                     let text = self.builder.text(&String::from_utf8_lossy(found.bytes()));
                     category = category.or(Some(text));
                 }
-                field::EVENT_NAME_IID => match state.names.get(&found.uint()) {
-                    Some(&text) => name = text,
+                field::EVENT_NAME_IID => match state.names.get(found.uint()) {
+                    Some(text) => name = text,
                     None => self.unresolved += 1,
                 },
                 field::EVENT_NAME => name = self.builder.text(&String::from_utf8_lossy(found.bytes())),
@@ -216,9 +236,12 @@ impl Reader {
         if !(event_type::BEGIN..=event_type::COUNTER).contains(&kind) {
             return Ok(());
         }
-        let layer = match category {
-            Some(id) => *self.layers.entry(id).or_insert_with(|| Layer::from_name(self.builder.trace.text(id))),
-            None => Layer::Other,
+        // The track's first event tells its layer.
+        let sequences = &self.sequences;
+        let layer = |builder: &Builder| {
+            let state = sequences.get(sequence as usize);
+            let named = category_iid.and_then(|id| state?.categories.get(id)).or(category);
+            named.map_or(Layer::Other, |text| Layer::from_name(builder.trace.text(text)))
         };
         let track = self.tracks.track(track, layer, &mut self.builder);
         match kind {
@@ -294,7 +317,7 @@ fn annotation<'a>(
     for item in Fields::of(body) {
         let (number, found) = item?;
         match number {
-            field::ANNOTATION_NAME_IID => key = Some(state.keys.get(&found.uint()).copied()),
+            field::ANNOTATION_NAME_IID => key = Some(state.keys.get(found.uint())),
             field::ANNOTATION_NAME => key = Some(Some(builder.text(&String::from_utf8_lossy(found.bytes())))),
             field::ANNOTATION_BOOL | field::ANNOTATION_UINT | field::ANNOTATION_POINTER => {
                 value = Some(Some(Arg::U64(found.uint())));
@@ -302,7 +325,7 @@ fn annotation<'a>(
             field::ANNOTATION_INT => value = Some(Some(Arg::I64(found.uint() as i64))),
             field::ANNOTATION_DOUBLE => value = Some(Some(Arg::F64(found.double()))),
             field::ANNOTATION_STRING | field::ANNOTATION_JSON => text = Some(found.bytes()),
-            field::ANNOTATION_STRING_IID => value = Some(state.texts.get(&found.uint()).copied().map(Arg::Str)),
+            field::ANNOTATION_STRING_IID => value = Some(state.texts.get(found.uint()).map(Arg::Str)),
             _ => {}
         }
     }

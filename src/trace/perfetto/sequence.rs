@@ -6,13 +6,41 @@ use super::wire::{CLOCK_BOOTTIME, CLOCK_MONOTONIC, Fields, Malformed, field};
 use crate::trace::build::Builder;
 use crate::trace::model::StrId;
 
+/// Texts by interning id. Ids mostly count up from 1; those that do go into a plain list.
+#[derive(Default)]
+pub(super) struct Table {
+    dense: Vec<StrId>,
+    sparse: FxHashMap<u64, StrId>,
+}
+
+impl Table {
+    #[inline]
+    pub fn get(&self, id: u64) -> Option<StrId> {
+        match self.dense.get(id.wrapping_sub(1) as usize) {
+            Some(text) => Some(*text),
+            None => self.sparse.get(&id).copied(),
+        }
+    }
+
+    fn insert(&mut self, id: u64, text: StrId) {
+        let index = id.wrapping_sub(1) as usize;
+        if index == self.dense.len() {
+            self.dense.push(text);
+        } else if let Some(known) = self.dense.get_mut(index) {
+            *known = text;
+        } else {
+            self.sparse.insert(id, text);
+        }
+    }
+}
+
 /// Incremental state of one sequence.
 #[derive(Default)]
 pub(super) struct Sequence {
-    pub names: FxHashMap<u64, StrId>,
-    pub categories: FxHashMap<u64, StrId>,
-    pub keys: FxHashMap<u64, StrId>,
-    pub texts: FxHashMap<u64, StrId>,
+    pub names: Table,
+    pub categories: Table,
+    pub keys: Table,
+    pub texts: Table,
     /// Clock of packets that name none.
     pub clock: Option<u32>,
     /// Track of events that name none.

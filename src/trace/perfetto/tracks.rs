@@ -51,13 +51,13 @@ impl Tracks {
 
     /// The track of a uuid, made at its first event.
     #[inline]
-    pub fn track(&mut self, uuid: u64, layer: Layer, builder: &mut Builder) -> TrackId {
+    pub fn track(&mut self, uuid: u64, layer: impl FnOnce(&Builder) -> Layer, builder: &mut Builder) -> TrackId {
         let slot = self.slot(uuid) as usize;
         let described = &mut self.described[slot];
         if let Some(track) = described.track {
             return track;
         }
-        let layer = described.counter_layer.unwrap_or(layer);
+        let layer = described.counter_layer.unwrap_or_else(|| layer(builder));
         *described.track.insert(builder.track(Parent::Global, StrId(0), layer))
     }
 

@@ -184,8 +184,19 @@ impl<'a> Value<'a> {
 }
 
 /// Reads a varint from the front of `buf`.
-#[inline]
+#[inline(always)]
 pub(in crate::trace) fn take_varint(buf: &mut &[u8]) -> Result<u64, Malformed> {
+    match buf.split_first() {
+        Some((&byte, rest)) if byte < 0x80 => {
+            *buf = rest;
+            Ok(u64::from(byte))
+        }
+        _ => take_long_varint(buf),
+    }
+}
+
+#[inline]
+fn take_long_varint(buf: &mut &[u8]) -> Result<u64, Malformed> {
     let mut value = 0u64;
     for (i, &byte) in buf.iter().enumerate().take(10) {
         value |= u64::from(byte & 0x7f) << (7 * i);
@@ -224,7 +235,7 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn take_field<'a>(rest: &mut &'a [u8]) -> Result<(u32, Value<'a>), Malformed> {
     let tag = take_varint(rest)?;
     let field = u32::try_from(tag >> 3).map_err(|_| Malformed)?;
