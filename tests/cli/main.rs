@@ -10,3 +10,4 @@ mod profile;
 mod report;
 #[path = "../support/mod.rs"]
 mod support;
+mod terminal;
