@@ -66,6 +66,19 @@ pub fn descendants(pid: u32) -> Vec<u32> {
     found
 }
 
+/// Whether a process not `ours` has a file (its name, and its device and inode as in
+/// [`Mapping::file`](super::maps::Mapping::file)) mapped as code.
+pub fn maps_elsewhere(name: &str, file: (u64, u64), ours: impl Fn(u32) -> bool) -> bool {
+    let Ok(entries) = fs::read_dir("/proc") else { return false };
+    let pids = entries.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| !ours(*pid)).any(|pid| {
+        // The text first: parsing the maps of every process of a machine would take long.
+        let text = fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
+        String::from_utf8_lossy(&text).contains(name)
+            && super::maps::of(pid).is_ok_and(|maps| maps.iter().any(|m| m.executable && m.file == file))
+    })
+}
+
 /// USER_HZ is 100 on every Linux of our kind; /proc counts in it.
 const TICK_NS: u64 = 10_000_000;
 
@@ -113,6 +126,19 @@ mod tests {
         child.wait().unwrap();
         assert!(!is_alive(child.id()));
         assert!(threads(child.id()).is_empty());
+    }
+
+    #[test]
+    fn a_library_is_found_in_others() {
+        let mut child = std::process::Command::new("sleep").arg("30").spawn().unwrap();
+        let maps = crate::host::maps::of(std::process::id()).unwrap();
+        let libc = maps.iter().find(|m| m.executable && m.path.to_string_lossy().contains("libc.so")).unwrap();
+        let name = libc.path.file_name().unwrap().to_string_lossy();
+        assert!(maps_elsewhere(&name, libc.file, |pid| pid == std::process::id()));
+        assert!(!maps_elsewhere(&name, libc.file, |_| true));
+        assert!(!maps_elsewhere(&name, (1, 2), |_| false));
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     #[test]

@@ -32,10 +32,14 @@ impl Session<'_> {
     pub(super) fn attach_all(&mut self) -> Result<(), CaptureError> {
         let mut prepared = FxHashSet::default();
         for root in self.roots.clone() {
-            for pid in std::iter::once(root).chain(process::descendants(root)) {
-                self.look_at(pid);
-                prepared.insert(pid);
-            }
+            prepared.insert(root);
+            prepared.extend(process::descendants(root));
+        }
+        if let Some(probes) = &mut self.probes {
+            prepared.iter().for_each(|pid| probes.ours(*pid));
+        }
+        for &pid in &prepared {
+            self.look_at(pid);
         }
         self.attach_groups()?;
         self.begin()?;
@@ -111,6 +115,9 @@ impl Session<'_> {
         }
         if self.kernel.target(pid).is_none() {
             self.kernel.add_target(pid, Target { root, ..Target::default() })?;
+        }
+        if let Some(probes) = &mut self.probes {
+            probes.ours(pid);
         }
         let cpu_ns = process::cpu_time(pid).map_or(0, nanos);
         self.followed.insert(pid, Followed { dirty: true, cpu_ns, cpu_first_ns: cpu_ns, bytes: (0, 0) });

@@ -4,7 +4,8 @@
 //! of probes and is gone in 0.2 s; perf-event uprobes take a tenth of a second *each* to detach.
 
 use std::collections::HashSet;
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -123,6 +124,33 @@ fn short_name(name: &str) -> [u8; 16] {
     short
 }
 
+/// A file to probe, and in whom.
+pub(crate) struct Place {
+    path: CString,
+    /// Keeps `path`, a link to our own descriptor, alive.
+    _file: Option<File>,
+    /// One process, or 0 for every process that maps the file.
+    pid: u32,
+}
+
+impl Place {
+    /// An open file, in one process or in all.
+    pub fn new(file: File, pid: Option<u32>) -> io::Result<Place> {
+        let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+        Ok(Place { path, _file: Some(file), pid: pid.unwrap_or(0) })
+    }
+
+    /// Our own program.
+    pub fn ourselves() -> Place {
+        Place { path: c"/proc/self/exe".to_owned(), _file: None, pid: std::process::id() }
+    }
+
+    /// The one process it is about, if it is not about all.
+    pub fn pid(&self) -> Option<u32> {
+        (self.pid != 0).then_some(self.pid)
+    }
+}
+
 /// The probe programs, loaded, and the maps they use.
 pub(crate) struct Multi {
     programs: FxHashMap<String, OwnedFd>,
@@ -164,19 +192,19 @@ impl Multi {
         self.maps.get(name).map(AsFd::as_fd)
     }
 
-    /// Attaches `program` at file offsets of `path`, in every process that maps the file;
-    /// dropping the result detaches it. `on_return` probes the return of the functions that
+    /// Attaches `program` at file offsets of a place; dropping the result detaches it. `on_return` probes the return of the functions that
     /// start there: never for C++.
-    pub fn attach(&self, program: &str, path: &CStr, points: &[(u64, u64)], on_return: bool) -> io::Result<OwnedFd> {
+    pub fn attach(&self, program: &str, place: &Place, points: &[(u64, u64)], on_return: bool) -> io::Result<OwnedFd> {
         let fd = self.programs.get(program).ok_or(io::ErrorKind::NotFound)?;
         let (offsets, cookies): (Vec<u64>, Vec<u64>) = points.iter().copied().unzip();
         let attr = LinkCreate {
             prog_fd: fd.as_raw_fd() as u32,
             attach_type: BPF_TRACE_UPROBE_MULTI,
-            path: path.as_ptr() as u64,
+            path: place.path.as_ptr() as u64,
             offsets: offsets.as_ptr() as u64,
             cookies: cookies.as_ptr() as u64,
             count: offsets.len() as u32,
+            pid: place.pid,
             multi_flags: if on_return { BPF_F_UPROBE_MULTI_RETURN } else { 0 },
             ..LinkCreate::default()
         };

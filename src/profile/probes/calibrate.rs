@@ -1,11 +1,10 @@
 //! What a probe's hit costs on this machine, measured on a function of our own.
 
-use std::ffi::CString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use crate::profile::multi::Multi;
+use crate::profile::multi::{Multi, Place};
 
 /// Costs of one hit, ns.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -50,11 +49,11 @@ pub(super) fn calibrate(multi: &Multi) -> io::Result<HitCost> {
     let address = probed as extern "C" fn() as usize as u64;
     let maps = crate::host::maps::of(std::process::id())?;
     let mapping = maps.iter().find(|m| (m.start..m.end).contains(&address)).ok_or(io::ErrorKind::NotFound)?;
-    let path = CString::new("/proc/self/exe")?;
+    let place = Place::ourselves();
     let point = [(address - mapping.start + mapping.offset, 0)];
     let plain = time_calls();
     let measure = |on_return| -> io::Result<f64> {
-        let _link: OwnedFd = multi.attach("calibrate", &path, &point, on_return)?;
+        let _link: OwnedFd = multi.attach("calibrate", &place, &point, on_return)?;
         Ok((time_calls() - plain).max(0.0))
     };
     Ok(HitCost { probe_ns: measure(false)?, return_ns: measure(true)? })

@@ -2,15 +2,13 @@
 //! attaching to them in whatever file defines them.
 
 use std::collections::BTreeMap;
-use std::ffi::CString;
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use super::Group;
 use super::elf::{Elf, Table};
 use super::scan;
-use crate::profile::multi::{self, Multi};
+use crate::profile::multi::{self, Multi, Place};
 use crate::profile::options::Layers;
 use crate::trace::Layer;
 
@@ -298,8 +296,7 @@ impl Function {
 
 /// The probes on one file's C functions.
 pub(crate) struct CallFile {
-    path: CString,
-    _file: File,
+    place: Place,
     /// (program, group, points), to attach again when less is wanted.
     points: BTreeMap<(Group, bool), Points>,
     links: Vec<(Group, OwnedFd)>,
@@ -313,8 +310,9 @@ struct Points {
     back: Vec<(u64, u64)>,
 }
 
-/// Looks for the functions in a file and probes them; `None` if it defines none of them.
-pub(crate) fn attach(multi: &Multi, layers: Layers, elf: &Elf) -> io::Result<Option<CallFile>> {
+/// Looks for the functions in a file and probes them, in one process or in all; `None` if it
+/// defines none of them.
+pub(crate) fn attach(multi: &Multi, layers: Layers, elf: &Elf, pid: Option<u32>) -> io::Result<Option<CallFile>> {
     let table = match elf.mentions(&["cudaLaunchKernel", "cuLaunchKernel", "ncclAllReduce"]) {
         true => Table::Dynamic,
         // Device code and no runtime imported: it is linked in statically.
@@ -347,9 +345,8 @@ pub(crate) fn attach(multi: &Multi, layers: Layers, elf: &Elf) -> io::Result<Opt
     if points.is_empty() {
         return Ok(None);
     }
-    let file = elf.file().try_clone()?;
-    let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
-    let mut calls = CallFile { path, _file: file, points, links: Vec::new(), found };
+    let place = Place::new(elf.file().try_clone()?, pid)?;
+    let mut calls = CallFile { place, points, links: Vec::new(), found };
     for ((group, once), points) in calls.points.clone() {
         calls.link(multi, group, once, &points)?;
     }
@@ -367,13 +364,18 @@ fn entry_of(elf: &Elf, address: u64, size: u64) -> Option<(u64, u32)> {
 impl CallFile {
     fn link(&mut self, multi: &Multi, group: Group, once: bool, points: &Points) -> io::Result<()> {
         if once {
-            self.links.push((group, multi.attach("call_once", &self.path, &points.entry, false)?));
+            self.links.push((group, multi.attach("call_once", &self.place, &points.entry, false)?));
             return Ok(());
         }
         let returns = if group == Group::Launch { Group::LaunchReturn } else { group };
-        self.links.push((returns, multi.attach("call_exit", &self.path, &points.back, true)?));
-        self.links.push((group, multi.attach("call_enter", &self.path, &points.entry, false)?));
+        self.links.push((returns, multi.attach("call_exit", &self.place, &points.back, true)?));
+        self.links.push((group, multi.attach("call_enter", &self.place, &points.entry, false)?));
         Ok(())
+    }
+
+    /// The one process it is about, if it is not about all.
+    pub fn pid(&self) -> Option<u32> {
+        self.place.pid()
     }
 
     /// Whether a group is probed.

@@ -14,11 +14,11 @@ mod kernel_name;
 mod nccl;
 mod ops;
 mod scan;
+mod scope;
 mod scopes;
 mod spaces;
 mod torch;
 
-use std::fs::File;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -26,12 +26,13 @@ use std::path::PathBuf;
 use rustc_hash::FxHashSet;
 
 use super::CaptureError;
-use super::multi::{self, Multi};
+use super::multi::{self, Multi, Place};
 use super::options::Layers;
 use super::output::Output;
 use super::records::{self, Head, kind};
 use crate::host::maps::{self, Mapping};
 use crate::trace::{Layer, LayerState, LayerStatus};
+use scope::Scopes;
 use spaces::Spaces;
 
 pub(crate) use calibrate::HitCost;
@@ -74,7 +75,9 @@ pub(crate) struct Probes {
     multi: Multi,
     layers: Layers,
     cache_dir: Option<PathBuf>,
-    seen: FxHashSet<(u64, u64)>,
+    /// Files probed, each for one process or for all.
+    seen: FxHashSet<((u64, u64), Option<u32>)>,
+    scopes: Scopes,
     torch: ops::Torch,
     calls: Vec<calls::CallFile>,
     cuda: cuda::Cuda,
@@ -102,6 +105,7 @@ impl Probes {
             layers,
             cache_dir,
             seen: FxHashSet::default(),
+            scopes: Scopes::default(),
             torch: ops::Torch::default(),
             calls: Vec::new(),
             cuda: cuda::Cuda::default(),
@@ -121,28 +125,37 @@ impl Probes {
         calibrate::calibrate(&self.multi).unwrap_or_default()
     }
 
+    /// A process is followed, or about to be: probes in it hurt no bystander.
+    pub fn ours(&mut self, pid: u32) {
+        self.scopes.ours(pid);
+    }
+
     /// Probes the libraries a process has mapped that were not probed yet. To be called again
     /// after an exec, a fork or a dlopen.
     pub fn attach(&mut self, pid: u32, maps: &[Mapping]) -> Result<(), CaptureError> {
         self.spaces.learn(pid, maps);
         for mapping in maps.iter().filter(|m| m.executable) {
-            if !self.seen.insert(mapping.file) {
+            let scope = self.scopes.of(pid, mapping);
+            if !self.seen.insert((mapping.file, scope)) {
                 continue;
             }
             // A file that can't be opened or isn't ELF has nothing for us.
             let Ok(file) = maps::open(pid, mapping) else { continue };
             let Ok(elf) = elf::Elf::open(file) else { continue };
             let name = mapping.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if let Err(error) = self.attach_torch(elf.file(), &elf, &name) {
+            if let Err(error) = self.attach_torch(&elf, &name, scope) {
                 self.failures.push((Layer::Torch, format!("{name}: {error}")));
             }
             if self.layers.has(Layer::Cuda) || self.layers.has(Layer::Nccl) {
-                match calls::attach(&self.multi, self.layers, &elf) {
+                match calls::attach(&self.multi, self.layers, &elf, scope) {
                     Ok(Some(file)) => {
                         let (cuda, nccl) = file.found;
                         let about = [(cuda, &mut self.cuda_detail), (nccl, &mut self.nccl_detail)];
                         for (count, detail) in about.into_iter().filter(|(count, _)| *count > 0) {
-                            detail.push(format!("{count} functions of {name}"));
+                            let text = format!("{count} functions of {name}");
+                            if !detail.contains(&text) {
+                                detail.push(text);
+                            }
                         }
                         self.calls.push(file);
                     }
@@ -154,7 +167,7 @@ impl Probes {
         Ok(())
     }
 
-    fn attach_torch(&mut self, file: &File, elf: &elf::Elf, name: &str) -> io::Result<()> {
+    fn attach_torch(&mut self, elf: &elf::Elf, name: &str, scope: Option<u32>) -> io::Result<()> {
         if !(self.layers.has(Layer::Torch) || self.layers.has(Layer::Nccl)) {
             return Ok(());
         }
@@ -175,7 +188,7 @@ impl Probes {
             scan.operators.len(),
             scan.operators.len() + scan.skipped as usize
         ));
-        self.torch.attach(&self.multi, self.layers, file.try_clone()?, scan)
+        self.torch.attach(&self.multi, self.layers, Place::new(elf.file().try_clone()?, scope)?, scan)
     }
 
     /// The state of the layers probed here, of those asked for.
@@ -281,6 +294,13 @@ impl Probes {
     /// Forgets a process that ended.
     pub fn forget_process(&mut self, pid: u32) {
         self.spaces.forget(pid);
+        self.scopes.forget(pid);
+        let mut links = self.torch.forget(pid);
+        links.extend(self.calls.extract_if(.., |f| f.pid() == Some(pid)).flat_map(|mut f| f.take_links()));
+        if !links.is_empty() {
+            std::thread::spawn(move || multi::detach(links));
+            self.seen.retain(|(_, scope)| *scope != Some(pid));
+        }
         self.cuda.forget(pid);
         self.nccl.forget(pid);
     }

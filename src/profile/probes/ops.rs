@@ -2,16 +2,14 @@
 //! naming, thinning.
 
 use std::collections::BTreeMap;
-use std::ffi::CString;
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use rustc_hash::FxHashSet;
 
 use super::Group;
 use super::torch::{COLLECTIVES, Mark, OperatorNames, Point, Role, TorchScan, collective_name};
-use crate::profile::multi::{self, Multi};
+use crate::profile::multi::{self, Multi, Place};
 use crate::profile::options::Layers;
 use crate::trace::Layer;
 
@@ -35,9 +33,7 @@ pub(crate) struct OperatorStat {
 }
 
 struct TorchFile {
-    path: CString,
-    /// Keeps `path` (a link to our own descriptor) alive.
-    _file: File,
+    place: Place,
     scan: TorchScan,
     operators: Vec<OwnedFd>,
     marks: Vec<(Group, OwnedFd)>,
@@ -60,10 +56,9 @@ fn cookie(id: u32, point: Point, generation: u8) -> u64 {
 }
 
 impl Torch {
-    /// Probes a library, in every process that maps it.
-    pub fn attach(&mut self, multi: &Multi, layers: Layers, file: File, scan: TorchScan) -> io::Result<()> {
-        let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
-        let mut torch = TorchFile { path, _file: file, scan, operators: Vec::new(), marks: Vec::new() };
+    /// Probes a library.
+    pub fn attach(&mut self, multi: &Multi, layers: Layers, place: Place, scan: TorchScan) -> io::Result<()> {
+        let mut torch = TorchFile { place, scan, operators: Vec::new(), marks: Vec::new() };
         if layers.has(Layer::Torch) {
             torch.operators = self.attach_operators(multi, &torch)?;
         }
@@ -85,9 +80,15 @@ impl Torch {
         }
         // The exits first: an entry without its exit would be pushed and never popped.
         Ok(vec![
-            multi.attach("op_exit", &torch.path, &exits, false)?,
-            multi.attach("op_enter", &torch.path, &entries, false)?,
+            multi.attach("op_exit", &torch.place, &exits, false)?,
+            multi.attach("op_enter", &torch.place, &entries, false)?,
         ])
+    }
+
+    /// Gives the links to one process away, to be closed.
+    pub fn forget(&mut self, pid: u32) -> Vec<OwnedFd> {
+        let gone = self.files.extract_if(.., |f| f.place.pid() == Some(pid));
+        gone.flat_map(|f| f.operators.into_iter().chain(f.marks.into_iter().map(|(_, link)| link))).collect()
     }
 
     /// Gives every link away, to be closed.
@@ -214,6 +215,6 @@ fn attach_marks(multi: &Multi, layers: Layers, torch: &TorchFile) -> io::Result<
     // Exits sort before entries (false < true) within a group.
     points
         .into_iter()
-        .map(|((group, _, program), points)| Ok((group, multi.attach(program, &torch.path, &points, false)?)))
+        .map(|((group, _, program), points)| Ok((group, multi.attach(program, &torch.place, &points, false)?)))
         .collect()
 }

@@ -64,7 +64,7 @@ fn is_instruction(code: &[u8], at: usize) -> bool {
     let meets = |start: usize| {
         let mut decoder = Decoder::with_ip(64, &code[start..], start as u64, DecoderOptions::NONE);
         while start + decoder.position() < at {
-            decoder.decode();
+            let _ = decoder.decode();
         }
         start + decoder.position() == at
     };
