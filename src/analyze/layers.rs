@@ -49,6 +49,10 @@ pub(super) struct Py {
     pub user: FrameId,
     pub user_line: u32,
     pub leaf_is_user: bool,
+    /// Innermost function, the user's or not.
+    pub leaf: FrameId,
+    /// A line is known: a sample or a wait covers the moment.
+    pub seen: bool,
     /// Innermost user function inside the context; none where the context holds none.
     pub inner: FrameId,
     pub joins: bool,
@@ -101,6 +105,9 @@ pub(super) struct Layers<'t, 'i> {
     nccl: Cursor<'t, Nccl>,
     /// Frames longer than this are the loop itself, whatever they are called.
     loop_ns: u64,
+    /// The last line seen: between samples (a thread that can't run is not sampled) a frame
+    /// is taken to go on with what it did.
+    last: Py,
 }
 
 /// Copies to Python from the device that took this long waited for it.
@@ -130,6 +137,7 @@ impl<'t, 'i> Layers<'t, 'i> {
             cuda: Cursor::new(slices(t.cuda)),
             nccl: Cursor::new(slices(t.nccl)),
             loop_ns: index.length_ns() / 2,
+            last: Py::default(),
         }
     }
 
@@ -178,6 +186,10 @@ impl<'t, 'i> Layers<'t, 'i> {
         });
         let loop_ns = self.loop_ns;
         self.py.seek(now, |parent, s| enter_python(index, loop_ns, parent, s, at(t.python, s)));
+        let py = self.py.top();
+        if py.seen && !py.waiting {
+            self.last = py;
+        }
         self.ops.seek(now, |parent, s| enter_op(index, parent, s, at(t.torch, s)));
         self.cuda.seek(now, |_, s| {
             let text = index.trace.text(s.name);
@@ -207,7 +219,12 @@ impl<'t, 'i> Layers<'t, 'i> {
     }
 
     pub fn py(&self) -> Py {
-        self.py.top()
+        let py = self.py.top();
+        if py.seen || py.leaf != self.last.leaf || py.leaf == FrameId(0) {
+            return py;
+        }
+        let Py { user_line, native, native_name, .. } = self.last;
+        Py { user_line, native, native_name, ..py }
     }
 
     pub fn ops(&self) -> Ops {
@@ -233,6 +250,7 @@ fn enter_python(index: &Index<'_>, loop_ns: u64, parent: Py, s: &Slice, at: u32)
         }
         py.native = index.name(found.native).native;
         py.native_name = found.native;
+        py.seen = true;
         py.waiting = found.waiting;
         return py;
     }
@@ -259,6 +277,8 @@ fn enter_python(index: &Index<'_>, loop_ns: u64, parent: Py, s: &Slice, at: u32)
     }
     py.joins |= frame.class == FrameClass::Joins;
     py.leaf_is_user = frame.user;
+    py.leaf = id;
+    py.seen = false;
     if frame.user {
         if py.context != Context::None {
             py.inner = id;
