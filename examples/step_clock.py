@@ -2,7 +2,9 @@
 
 import argparse
 import os
+import signal
 import statistics
+import sys
 import time
 
 
@@ -24,6 +26,8 @@ class StepClock:
         self.started = self.last = self.printed = time.monotonic()
         self.recent = []
         self.count = 0
+        # Ended by kill, an example still removes its files.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         print(f"{label}pid {os.getpid()}", flush=True)
 
     def running(self):

@@ -87,11 +87,13 @@ impl Surroundings<'_, '_> {
     /// Judges the moment `layers` stands at; `collective` says that another thread of the
     /// process runs a collective.
     pub fn judge(&self, layers: &Layers<'_, '_>, collective: bool) -> Moment {
-        let (sched, call, py, ops) = (layers.sched(), layers.call(), layers.py(), layers.ops());
+        let (sched, call, ops) = (layers.sched(), layers.call(), layers.ops());
         let (cuda, nccl) = (layers.cuda(), layers.nccl());
         let reason = if sched.reason == Reason::Unknown { reason_of(call.kind) } else { sched.reason };
         let preempted = reason == Reason::Preempted;
         let running = matches!(reason, Reason::Running | Reason::Preempted | Reason::Unknown);
+        let in_call = call.kind != CallKind::Other && call.kind != CallKind::Futex;
+        let py = if running && !in_call { layers.py_running() } else { layers.py() };
         let kind = if call.kind == CallKind::Other { sched.call } else { call.kind };
         let user = Moment {
             category: Category::Other,
@@ -148,7 +150,11 @@ impl Surroundings<'_, '_> {
             return Moment { category, how, what: cuda.name, layer: Layer::Cuda, slice: cuda.slice, ..user };
         }
         if py.context == Context::Save {
-            return Moment { category: Category::Io, how: how(reason, kind, py.native), what: call.path, ..context };
+            let how = match how(reason, kind, py.native) {
+                How::Read => How::Write,
+                other => other,
+            };
+            return Moment { category: Category::Io, how, what: call.path, ..context };
         }
         if !running || matches!(call.kind, CallKind::Read | CallKind::Write | CallKind::Sync) {
             let op = ops.op != StrId(0) || ops.scope;
@@ -161,7 +167,7 @@ impl Surroundings<'_, '_> {
                 return Moment { category, how, what, layer, slice, ..user };
             }
         }
-        self.on_cpu(layers, user)
+        self.on_cpu(layers, &py, user)
     }
 
     /// A moment in which the thread waits or is in a file call; `None` if it is to be judged as if it ran.
@@ -252,8 +258,8 @@ impl Surroundings<'_, '_> {
     }
 
     /// A moment in which the thread runs, or could.
-    fn on_cpu(&self, layers: &Layers<'_, '_>, user: Moment) -> Moment {
-        let (py, ops) = (layers.py(), layers.ops());
+    fn on_cpu(&self, layers: &Layers<'_, '_>, py: &super::layers::Py, user: Moment) -> Moment {
+        let ops = layers.ops();
         if ops.op != StrId(0) {
             let m = Moment { what: ops.op, layer: Layer::Torch, slice: ops.slice, ..user };
             return if ops.op_ns >= TINY_OP_NS {

@@ -27,18 +27,21 @@ pub(super) fn words(f: &Facts<'_, '_>) -> (Vec<Evidence>, String) {
     ))];
     let w = workers::sweep(f.index, f.roles, f.window.0, f.window.1);
     let own_work = 1.0 - causes.share_of(&[How::Queue, How::Wait, How::Join, How::Socket]);
+    // Only PyTorch's loader has num_workers.
+    let torch = causes.frame().is_some_and(|s| f.index.frames.get(s.frame).file.contains("torch/utils/data"))
+        || f.roles.drivers.iter().any(|d| f.roles.totals[*d].loader > 0);
     let place = asked.clone().unwrap_or_else(|| loader.clone().unwrap_or_else(|| "the loop".to_owned()));
     let advice = if w.count == 0 || own_work > 0.6 {
-        alone(f, &causes, &mut because, &place)
+        alone(f, &causes, &mut because, &place, torch)
     } else {
-        fed(f, &w, &mut because, &place)
+        fed(f, &w, &mut because, &place, torch)
     };
     because.extend(heaviest_file(f, &["read"]));
     (because, advice)
 }
 
 /// The main thread loads data itself.
-fn alone(f: &Facts<'_, '_>, causes: &Causes<'_, '_>, because: &mut Vec<Evidence>, place: &str) -> String {
+fn alone(f: &Facts<'_, '_>, causes: &Causes<'_, '_>, because: &mut Vec<Evidence>, place: &str, torch: bool) -> String {
     let inside = causes.spent_at();
     let name = inside.map(|s| frame(f.index, s.frame)).filter(|n| !n.is_empty());
     let hot = inside.map(|s| line(f.index, s.frame, s.line));
@@ -50,21 +53,20 @@ fn alone(f: &Facts<'_, '_>, causes: &Causes<'_, '_>, because: &mut Vec<Evidence>
         causes.evidence_where(format!("{who}{} of the loading is {}", percent(share), how(way)), |c| c.how == way),
     );
     let slow = name.map(|n| format!("{n}, hottest at {}", hot.unwrap_or_default())).unwrap_or_else(|| place.to_owned());
+    let background = if torch { "background workers (num_workers ≥ 2)" } else { "a background process or thread" };
     match way {
         How::Queue | How::Wait | How::Join | How::Socket => {
             format!("the loop waits for its data at {place}: make what feeds it faster, or let it run further ahead")
         }
         How::Read => format!(
-            "reading files is slow in {slow}: read in background workers (num_workers ≥ 2 for the loader at {place}), in larger pieces, or from faster storage"
+            "reading files is slow in {slow}: read in {background} for {place}, in larger pieces, or from faster storage"
         ),
-        _ => format!(
-            "the main thread loads its data itself at {place}: load in background workers (num_workers ≥ 2), or make {slow} faster"
-        ),
+        _ => format!("the main thread loads its data itself at {place}: load in {background}, or make {slow} faster"),
     }
 }
 
 /// Workers or threads feed the main thread.
-fn fed(f: &Facts<'_, '_>, w: &Workers, because: &mut Vec<Evidence>, place: &str) -> String {
+fn fed(f: &Facts<'_, '_>, w: &Workers, because: &mut Vec<Evidence>, place: &str, torch: bool) -> String {
     let kind = match (w.processes, w.count) {
         (true, 1) => "worker",
         (true, _) => "workers",
@@ -92,15 +94,22 @@ fn fed(f: &Facts<'_, '_>, w: &Workers, because: &mut Vec<Evidence>, place: &str)
         because.push(evidence_at(f.index, format!("all {cpus} CPUs seen are in use ({})", percent(used)), None));
     }
     let slow = if w.frame == FrameId(0) { "loading".to_owned() } else { frame(f.index, w.frame) };
-    let more = if w.processes {
+    let more = if !torch && w.processes {
+        format!(
+            "start more than {} such {} for the loop at {place}",
+            w.count,
+            if w.count == 1 { "process" } else { "processes" }
+        )
+    } else if w.processes {
         format!("raise num_workers from {} for the loader at {place}", w.count)
     } else {
         format!("use more loading threads or processes than {} for {place}", w.count)
     };
     if w.busy() < SATURATED {
         return format!(
-            "the {kind} idle {} of the time although the loop at {place} waits: let them run further ahead (prefetch_factor), and make handing a batch over cheaper (pin_memory, smaller batches, shared memory)",
-            percent(w.idle)
+            "the {kind} idle {} of the time although the loop at {place} waits: let them run further ahead{}, and make handing a batch over cheaper (smaller batches, shared memory)",
+            percent(w.idle),
+            if torch { " (prefetch_factor)" } else { "" }
         );
     }
     if w.disk >= 0.4 * w.busy() {

@@ -219,12 +219,15 @@ impl<'t, 'i> Layers<'t, 'i> {
     }
 
     pub fn py(&self) -> Py {
+        self.py.top()
+    }
+
+    /// What the thread was last seen doing while it ran, for moments in which it runs and no
+    /// sample covers it: samples come at random, so the last one is as good a guess as any,
+    /// while the frames that span the moment are only those that happen to be known.
+    pub fn py_running(&self) -> Py {
         let py = self.py.top();
-        if py.seen || py.leaf != self.last.leaf || py.leaf == FrameId(0) {
-            return py;
-        }
-        let Py { user_line, native, native_name, .. } = self.last;
-        Py { user_line, native, native_name, ..py }
+        if (py.seen && !py.waiting) || !self.last.seen { py } else { self.last }
     }
 
     pub fn ops(&self) -> Ops {

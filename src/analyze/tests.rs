@@ -89,7 +89,7 @@ fn too_few_workers_are_told_from_idle_ones() {
     assert_eq!(report.verdict.kind, VerdictKind::InputBound);
     assert_eq!(report.processes[1].role, "worker");
     assert_eq!((report.steps.source.as_str(), report.steps.count), ("python_frame", 29));
-    assert!(report.verdict.advice.contains("raise num_workers from 1"), "{}", report.verdict.advice);
+    assert!(report.verdict.advice.contains("start more than 1 such process"), "{}", report.verdict.advice);
     assert!(report.verdict.advice.contains("train.py:12"));
     let report = judge(&fed_by_workers(false));
     assert_eq!(report.verdict.kind, VerdictKind::InputBound);

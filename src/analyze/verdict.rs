@@ -77,7 +77,7 @@ pub(super) fn decide(parts: &Parts, gpu_busy: Option<f64>) -> Decision {
         return make(kind, compute.max(python), 0.5);
     }
     let top = parts.iter().copied().fold(0.0, f64::max);
-    make(VerdictKind::Balanced, top, (0.9 - top).clamp(0.4, 0.8))
+    make(VerdictKind::Balanced, top, (1.2 - top).clamp(0.45, 0.85))
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! Steps from what repeats: collectives, operators, Python frames, waits.
 
+use rustc_hash::FxHashMap;
+
+use super::rhythm::quantile;
 use super::symbols::{Event, Hint, pick};
 use super::{Found, frame_label, from_rhythm};
 use crate::analyze::frames::{FrameId, frame_args};
@@ -77,24 +80,18 @@ pub(super) fn frames(index: &Index<'_>, thread: usize) -> Option<Found> {
     let mut events = Vec::new();
     let mut lines = Vec::new();
     let mut depths: Vec<u16> = vec![u16::MAX; index.frames.len()];
-    // Where the last slice of a frame ended, to join slices that only sampling tore apart.
-    let mut ended: Vec<u64> = vec![0; index.frames.len()];
-    let mut last_end = 0u64;
     for s in track.slices.iter().take(MOST_EVENTS * 4) {
         let found = frame_args(index.trace, &index.keys, s);
         if index.name(s.name).is_line {
             if s.dur_ns * 2 < window {
                 lines.push(Event { symbol: s.name.0, start_ns: s.start_ns, dur_ns: s.dur_ns });
             }
-            last_end = s.end_ns();
             continue;
         }
         let id = index.frames.id(s.name, found.file);
         let i = id.0 as usize;
-        let torn = s.start_ns <= ended[i] || (ended[i] > 0 && last_end <= ended[i] && s.start_ns - ended[i] < quantum);
-        ended[i] = s.end_ns().max(ended[i]);
         depths[i] = depths[i].min(s.depth);
-        if s.dur_ns * 2 >= window || torn || !worth(index, id) {
+        if s.dur_ns * 2 >= window || !worth(index, id) {
             continue;
         }
         events.push(Event { symbol: id.0, start_ns: s.start_ns, dur_ns: s.dur_ns });
@@ -122,7 +119,7 @@ fn worth(index: &Index<'_>, id: FrameId) -> bool {
 
 /// Frames that are seen nearly every time although they are short: those that wait.
 fn waited(events: &[Event], window: u64) -> Vec<Event> {
-    let mut sums: rustc_hash::FxHashMap<u32, u64> = rustc_hash::FxHashMap::default();
+    let mut sums: FxHashMap<u32, u64> = FxHashMap::default();
     for e in events {
         *sums.entry(e.symbol).or_default() += e.dur_ns;
     }
@@ -141,31 +138,62 @@ fn frame_hint(index: &Index<'_>, symbol: u32, depths: &[u16]) -> Hint {
     }
 }
 
-/// Steps by what the thread waits for.
+/// Steps by what the thread waits for, else by its system calls.
 pub(super) fn calls(index: &Index<'_>, thread: usize) -> Option<Found> {
-    let tracks = &index.threads[thread];
-    let mut events = Vec::new();
-    for s in tracks.sched.map(|t| t.slices.as_slice()).unwrap_or_default() {
-        let reason = index.name(s.name).reason;
-        let waits = !matches!(reason, Reason::Running | Reason::Preempted | Reason::Unknown | Reason::Gil);
-        if waits && s.dur_ns >= LEAST_WAIT_NS && events.len() < MOST_EVENTS {
-            events.push(Event { symbol: s.name.0, start_ns: s.start_ns, dur_ns: s.dur_ns });
-        }
-    }
-    if events.len() < 8 {
-        for s in tracks.syscall.map(|t| t.slices.as_slice()).unwrap_or_default() {
+    waits(index, thread, |_| true).map(|(found, _)| found).or_else(|| {
+        let mut events = Vec::new();
+        for s in index.threads[thread].syscall.map(|t| t.slices.as_slice()).unwrap_or_default() {
             if index.name(s.name).call != CallKind::Other && events.len() < MOST_EVENTS {
                 events.push(Event { symbol: s.name.0, start_ns: s.start_ns, dur_ns: s.dur_ns });
             }
         }
+        beat_of(index, events).map(|(found, _)| found)
+    })
+}
+
+/// Steps by waits for another thread or process to hand something over, and the share of
+/// the time they take. Such waits are exact where frames are joined samples.
+pub(super) fn hand_overs(index: &Index<'_>, thread: usize) -> Option<(Found, f64)> {
+    waits(index, thread, |r| matches!(r, Reason::Pipe | Reason::Futex | Reason::Socket | Reason::Poll))
+}
+
+fn waits(index: &Index<'_>, thread: usize, such: impl Fn(Reason) -> bool) -> Option<(Found, f64)> {
+    let slices = index.threads[thread].sched.map(|t| t.slices.as_slice())?;
+    // Threads that contend for the GIL wait for it in beats of its switch interval.
+    let gil: u64 = slices.iter().filter(|s| index.name(s.name).reason == Reason::Gil).map(|s| s.dur_ns).sum();
+    let contended = gil * 5 > index.length_ns();
+    let waits = || {
+        slices.iter().filter(|s| {
+            let reason = index.name(s.name).reason;
+            let idle = matches!(reason, Reason::Running | Reason::Preempted | Reason::Unknown | Reason::Gil);
+            let idle = idle || (contended && reason == Reason::Futex);
+            !idle && such(reason) && s.dur_ns >= LEAST_WAIT_NS
+        })
+    };
+    // A batch is handed over in many small pieces; the wait for its first is the long one.
+    let mut longest: FxHashMap<u32, Vec<u64>> = FxHashMap::default();
+    for s in waits().take(MOST_EVENTS) {
+        longest.entry(s.name.0).or_default().push(s.dur_ns);
     }
-    events.sort_by_key(|e| e.start_ns);
+    let least: FxHashMap<u32, u64> =
+        longest.into_iter().map(|(name, durs)| (name, quantile(&durs, 0.9).unwrap_or(0) / 3)).collect();
+    let events: Vec<Event> = waits()
+        .take(MOST_EVENTS)
+        .filter(|s| s.dur_ns >= least.get(&s.name.0).copied().unwrap_or(0))
+        .map(|s| Event { symbol: s.name.0, start_ns: s.start_ns, dur_ns: s.dur_ns })
+        .collect();
+    beat_of(index, events)
+}
+
+fn beat_of(index: &Index<'_>, events: Vec<Event>) -> Option<(Found, f64)> {
     if events.len() < 8 {
         return None;
     }
     let beat = pick(&events, index.length_ns(), 0, |_| Hint::default())?;
+    let ns: u64 = events.iter().filter(|e| e.symbol == beat.symbol).map(|e| e.dur_ns).sum();
     let name = index.trace.text(crate::trace::StrId(beat.symbol)).to_owned();
-    Some(from_rhythm("syscalls", name, beat.starts, beat.rhythm, 0.5))
+    let share = ns as f64 / index.length_ns().max(1) as f64;
+    Some((from_rhythm("syscalls", name, beat.starts, beat.rhythm, 0.5), share))
 }
 
 fn span(events: &[Event]) -> Option<u64> {

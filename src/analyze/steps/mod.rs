@@ -39,9 +39,22 @@ pub(super) fn find(index: &Index<'_>, thread: usize) -> Found {
         .or_else(|| backward(index, torch))
         .or_else(|| beats::collectives(index, thread))
         .or_else(|| beats::operators(index, torch))
-        .or_else(|| beats::frames(index, thread))
+        .or_else(|| frames(index, thread))
         .or_else(|| beats::calls(index, thread))
         .unwrap_or_else(|| none(index, thread))
+}
+
+/// Steps by Python frames, unless these turn out to be joined over many steps: then waits
+/// for what is handed over, which take most of the time, come several times a frame.
+fn frames(index: &Index<'_>, thread: usize) -> Option<Found> {
+    let frames = beats::frames(index, thread);
+    let waits = beats::hand_overs(index, thread).filter(|(_, share)| *share > 0.5).map(|(found, _)| found);
+    let period = |f: &Found| rhythm::quantile(&f.lengths_ns, 0.5).unwrap_or(u64::MAX);
+    match (frames, waits) {
+        (Some(frames), Some(waits)) if period(&waits) * 5 < period(&frames) * 3 => Some(waits),
+        (None, waits) => waits,
+        (frames, _) => frames,
+    }
 }
 
 /// No steps: the thread's whole record as one span.

@@ -36,6 +36,8 @@ pub(super) struct Beat {
 
 /// At most so many symbols are weighed, the heaviest; a step's parts are few.
 const MOST_SYMBOLS: usize = 32;
+/// Fewest sightings of something short, by sampling, that make a rhythm.
+const FEWEST_SIGHTINGS: usize = 10;
 /// Symbols below this share of the time don't decide what is a whole step.
 const SIGNIFICANT: f64 = 0.05;
 /// What comes in fewer than one of so many steps is around the steps, not in them.
@@ -56,7 +58,11 @@ pub(super) fn pick(events: &[Event], window_ns: u64, quantum_ns: u64, hint: impl
     symbols.truncate(MOST_SYMBOLS);
     let mut candidates: Vec<Beat> = symbols
         .iter()
-        .filter(|(_, starts, _)| starts.len() >= FEWEST_BEATS)
+        .filter(|(_, starts, ns)| {
+            // What is as short as the sampling interval is seen by chance, and a few chances may look regular.
+            let by_chance = *ns < 2 * quantum_ns * starts.len() as u64;
+            starts.len() >= if by_chance { FEWEST_SIGHTINGS } else { FEWEST_BEATS }
+        })
         .filter_map(|(symbol, starts, _)| {
             let rhythm = rhythm(starts, quantum_ns > 0)?;
             let slow_enough = rhythm.period_ns * 2 >= quantum_ns * 5;
