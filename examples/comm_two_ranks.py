@@ -20,8 +20,8 @@ def train(rank, seconds, slow):
     dist.init_process_group("gloo", rank=rank, world_size=2)
     model = nn.Sequential(nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    features = torch.randn(64, 512)
-    labels = torch.randint(0, 10, (64,))
+    features = torch.randn(16, 512)
+    labels = torch.randint(0, 10, (16,))
     clock = StepClock(seconds, f"rank {rank}: ")
     going = torch.ones(1)
     while going.item() > 0:

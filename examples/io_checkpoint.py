@@ -24,8 +24,8 @@ def main():
     torch.set_num_threads(1)
     model = nn.Sequential(nn.Linear(512, 2048), nn.ReLU(), nn.Linear(2048, 10))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-    features = torch.randn(8, 512)
-    labels = torch.randint(0, 10, (8,))
+    features = torch.randn(1, 512)
+    labels = torch.randint(0, 10, (1,))
     clock = StepClock(arguments.seconds)
     with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
         while clock.running():

@@ -140,9 +140,9 @@ impl Surroundings<'_, '_> {
             let what = if matches!(kind, CallKind::Read | CallKind::Open) { call.path } else { py.native_name };
             return Moment { category: Category::Input, how: how(reason, kind, py.native), what, ..context };
         }
-        if ops.loader {
-            let m = Moment { layer: Layer::Torch, slice: ops.slice, ..user };
-            return Moment { category: Category::Input, how: how(reason, kind, py.native), what: call.path, ..m };
+        if ops.loader != StrId(0) {
+            let m = Moment { frame: FrameId(0), caller: py.user, layer: Layer::Torch, slice: ops.slice, ..user };
+            return Moment { category: Category::Input, how: how(reason, kind, py.native), what: ops.loader, ..m };
         }
         if cuda.any {
             let (category, how) =
@@ -225,7 +225,7 @@ impl Surroundings<'_, '_> {
                 }
             }
             Reason::Futex => {
-                if collective {
+                if collective || waker.is_some_and(|w| self.roles.moves.get(w) == Some(&true)) {
                     (Communication, How::Collective)
                 } else if op || py.native != NativeClass::Interpreter {
                     // The other threads of the operator compute.

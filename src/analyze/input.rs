@@ -13,10 +13,14 @@ const SATURATED: f64 = 0.85;
 /// CPUs in use for this share can't take more workers.
 const CPUS_FULL: f64 = 0.9;
 
+/// How PyTorch names the scope of a loader.
+const SCOPE: &str = "enumerate(DataLoader)#";
+
 /// The evidence and the advice.
 pub(super) fn words(f: &Facts<'_, '_>) -> (Vec<Evidence>, String) {
     let causes = Causes::of(f.index, f.breakdown, Category::Input);
-    let loader = causes.frame().map(|s| frame(f.index, s.frame));
+    let scope = causes.what().map(|(what, _)| f.index.trace.text(what)).and_then(|t| t.strip_prefix(SCOPE));
+    let loader = causes.frame().map(|s| frame(f.index, s.frame)).or_else(|| scope.map(str::to_owned));
     let asked = causes.asked_at().map(|s| line(f.index, s.frame, s.line));
     let at = asked.clone().map(|at| format!(", called at {at}")).unwrap_or_default();
     let mut because = vec![causes.evidence(format!(

@@ -66,8 +66,8 @@ pub(super) struct Py {
 /// The `torch` track.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Ops {
-    /// Inside the `DataLoader`'s `__next__`.
-    pub loader: bool,
+    /// The `DataLoader`'s `__next__` it is inside of; 0 if none.
+    pub loader: StrId,
     /// Inside a backward pass or an optimizer's step.
     pub scope: bool,
     pub collective: bool,
@@ -300,7 +300,7 @@ fn enter_op(index: &Index<'_>, parent: Ops, s: &Slice, at: u32) -> Ops {
     let mut ops = parent;
     match index.name(s.name).op {
         OpKind::Loader => {
-            ops.loader = true;
+            ops.loader = s.name;
             ops.slice = at;
         }
         OpKind::Backward | OpKind::Optimizer | OpKind::Node => ops.scope = true,

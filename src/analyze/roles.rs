@@ -35,6 +35,8 @@ pub(super) struct ThreadTotals {
     pub running_ns: u64,
     /// Off the CPU in `wait`.
     pub wait_ns: u64,
+    /// Off the CPU in `poll` and `socket`.
+    pub network_ns: u64,
     /// Recorded time on and off the CPU.
     pub sched_ns: u64,
     pub optimizer: u32,
@@ -65,6 +67,8 @@ pub(super) struct Roles {
     pub totals: Vec<ThreadTotals>,
     /// By thread: it produces what a driver consumes.
     pub feeds: Vec<bool>,
+    /// By thread: a library's thread that moves data between ranks (gloo's and NCCL's loops).
+    pub moves: Vec<bool>,
 }
 
 impl Roles {
@@ -124,7 +128,8 @@ impl Roles {
                 }
             })
             .collect();
-        Roles { drivers, role, totals, feeds }
+        let moves = movers(index, &totals);
+        Roles { drivers, role, totals, feeds, moves }
     }
 
     /// Whether a thread belongs to a main process other than `process`.
@@ -240,6 +245,31 @@ fn wakes(index: &Index<'_>, thread: usize, into: &mut FxHashMap<usize, u64>) {
     }
 }
 
+/// Threads without Python that mostly wait for sockets, and those that such threads wake.
+fn movers(index: &Index<'_>, totals: &[ThreadTotals]) -> Vec<bool> {
+    let native = |t: &ThreadTotals| t.python_ns == 0 && t.ops == 0;
+    let waits: Vec<bool> =
+        totals.iter().map(|t| native(t) && t.network_ns * 2 > t.sched_ns.saturating_sub(t.running_ns)).collect();
+    let mut moves: Vec<bool> = waits.iter().zip(totals).map(|(w, t)| *w && t.network_ns > 0).collect();
+    for thread in 0..totals.len() {
+        if moves[thread] || !native(&totals[thread]) || totals[thread].sched_ns == 0 {
+            continue;
+        }
+        let mut wakers = FxHashMap::default();
+        wakes(index, thread, &mut wakers);
+        let all: u64 = wakers.values().sum();
+        let by_movers: u64 = wakers
+            .iter()
+            .filter(|(w, _)| {
+                index.process_of(**w) == index.process_of(thread) && waits[**w] && totals[**w].network_ns > 0
+            })
+            .map(|(_, n)| n)
+            .sum();
+        moves[thread] = all > 0 && by_movers * 5 >= all;
+    }
+    moves
+}
+
 /// Adds up one thread's tracks.
 fn total(index: &Index<'_>, thread: usize) -> ThreadTotals {
     let tracks = &index.threads[thread];
@@ -249,6 +279,7 @@ fn total(index: &Index<'_>, thread: usize) -> ThreadTotals {
         match index.name(slice.name).reason {
             Reason::Running | Reason::Preempted => t.running_ns += slice.dur_ns,
             Reason::Wait => t.wait_ns += slice.dur_ns,
+            Reason::Poll | Reason::Socket => t.network_ns += slice.dur_ns,
             _ => {}
         }
     }
