@@ -17,44 +17,44 @@ fn plain(start_ns: u64, dur_ns: u64, name: &str) -> SliceEvent<'_> {
     SliceEvent { start_ns, dur_ns, name, args: &[], flow: 0, estimate: false }
 }
 
-fn recording(many: u64) -> Vec<u8> {
+fn recording(many: u64) -> std::io::Result<Vec<u8>> {
     let clock = ClockSnapshot { monotonic_ns: 1_000, boottime_ns: 5_000, realtime_ns: 1_790_000_000_000_000_000 };
-    let mut writer = PerfettoWriter::new(Vec::new(), clock).unwrap();
-    writer.process(812, "python3", Some("python3 train.py"), Some(3)).unwrap();
-    writer.thread(812, 812, "python3").unwrap();
+    let mut writer = PerfettoWriter::new(Vec::new(), clock)?;
+    writer.process(812, "python3", Some("python3 train.py"), Some(3))?;
+    writer.thread(812, 812, "python3")?;
     let def = TrackDef { pid: Some(812), tid: Some(812), name: "torch", layer: Layer::Torch, counter_unit: None };
-    let torch = writer.track(def).unwrap();
-    let python = writer.track(TrackDef { name: "python", layer: Layer::Python, ..def }).unwrap();
-    let block = writer.track(TrackDef { tid: None, name: "block vda", layer: Layer::Io, ..def }).unwrap();
+    let torch = writer.track(def)?;
+    let python = writer.track(TrackDef { name: "python", layer: Layer::Python, ..def })?;
+    let block = writer.track(TrackDef { tid: None, name: "block vda", layer: Layer::Io, ..def })?;
     let cpu = TrackDef { tid: None, name: "cpu", layer: Layer::Sched, counter_unit: Some("%"), ..def };
-    let cpu = writer.track(cpu).unwrap();
+    let cpu = writer.track(cpu)?;
 
     // Children finish, and arrive, before their parents; ends fall on the same nanosecond.
-    writer.slice(torch, &plain(2_000, 500, "aten::mm")).unwrap();
-    writer.slice(torch, &plain(2_500, 500, "aten::add")).unwrap();
-    writer.slice(torch, &plain(1_900, 1_100, "aten::addmm")).unwrap();
+    writer.slice(torch, &plain(2_000, 500, "aten::mm"))?;
+    writer.slice(torch, &plain(2_500, 500, "aten::add"))?;
+    writer.slice(torch, &plain(1_900, 1_100, "aten::addmm"))?;
     // A parent that starts with its child comes first.
-    writer.slice(torch, &plain(4_000, 1_000, "aten::linear")).unwrap();
-    writer.slice(torch, &plain(4_000, 300, "aten::t")).unwrap();
+    writer.slice(torch, &plain(4_000, 1_000, "aten::linear"))?;
+    writer.slice(torch, &plain(4_000, 300, "aten::t"))?;
     for name in ["main", "train"] {
         let args = [("file", ArgRef::Str("train.py")), ("line", ArgRef::U64(7))];
-        writer.begin(python, &Event { ts_ns: 1_500, name, args: &args }).unwrap();
+        writer.begin(python, &Event { ts_ns: 1_500, name, args: &args })?;
     }
     for _ in 0..2 {
-        writer.end(python, &Event { ts_ns: 9_000, name: "", args: &[("gil", ArgRef::U64(1))] }).unwrap();
+        writer.end(python, &Event { ts_ns: 9_000, name: "", args: &[("gil", ArgRef::U64(1))] })?;
     }
     let args = [("bytes", ArgRef::U64(4096)), ("ret", ArgRef::I64(-5)), ("share", ArgRef::F64(0.5))];
     let io = SliceEvent { start_ns: 3_000, dur_ns: 10, name: "read", args: &args, flow: 77, estimate: true };
-    writer.slice(block, &io).unwrap();
-    writer.instant(block, &Event { ts_ns: 3_005, name: "major_fault", args: &[] }).unwrap();
-    writer.counter(cpu, 3_000, 99.5).unwrap();
+    writer.slice(block, &io)?;
+    writer.instant(block, &Event { ts_ns: 3_005, name: "major_fault", args: &[] })?;
+    writer.counter(cpu, 3_000, 99.5)?;
     // Enough names that the table of names starts afresh.
     for n in 0..many {
-        writer.slice(python, &plain(10_000 + n * 10, 5, &format!("f{n}"))).unwrap();
+        writer.slice(python, &plain(10_000 + n * 10, 5, &format!("f{n}")))?;
     }
-    writer.meta(9_999, &CaptureMeta { aictl_version: "0.1.0".into(), ..Default::default() }).unwrap();
-    writer.finish().unwrap();
-    writer.into_inner().unwrap()
+    writer.meta(9_999, &CaptureMeta { aictl_version: "0.1.0".into(), ..Default::default() })?;
+    writer.finish()?;
+    writer.into_inner()
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn perfetto_s_schema_reads_our_recording() {
     };
     let many = 40_000;
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), recording(many)).unwrap();
+    std::fs::write(file.path(), recording(many).unwrap()).unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/check_perfetto.py");
     let out = Command::new(python).arg(script).arg(file.path()).output().unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
