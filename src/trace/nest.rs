@@ -177,7 +177,9 @@ pub(super) fn nest(slices: &mut [Slice]) -> u64 {
             if unfinished(i, slices) {
                 // Closed with its parent: that is what UNFINISHED says, nothing was lost.
                 end = open_end;
-            } else if unfinished(index, slices) || open_end - start <= end - open_end {
+            } else if slices[index].start_ns < start
+                && (unfinished(index, slices) || open_end - start <= end - open_end)
+            {
                 let earlier = &mut slices[index];
                 earlier.dur_ns = start - earlier.start_ns;
                 if !earlier.flags.has(Flags::UNFINISHED) {
@@ -252,6 +254,14 @@ mod tests {
     fn a_small_overhang_cuts_the_later_slice() {
         let (slices, _) = nested(vec![slice(0, 1000), slice(10, 1003)]);
         assert_eq!(slices, [(0, 1000, 0, 0), (10, 1000, 1, Flags::CLAMPED.0)]);
+    }
+
+    #[test]
+    fn a_cut_slice_keeps_its_place_before_one_that_starts_with_it() {
+        // The second is cut to [10, 12]; the third starts with it and must not come out above it.
+        let (slices, _) = nested(vec![slice(0, 12), slice(10, 13), slice(10, 12), slice(10, 13)]);
+        assert!(slices.is_sorted_by_key(|s| (s.0, s.2)), "{slices:?}");
+        assert!(slices.iter().all(|s| s.1 <= 13));
     }
 
     #[test]
