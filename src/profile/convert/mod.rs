@@ -26,7 +26,7 @@ pub(crate) enum Calls {
     Poll,
     /// Sleeps for a time.
     Sleep,
-    /// Waits for a child.
+    /// Waits for a child or a signal.
     Wait,
     /// Talks over a socket.
     Socket,
@@ -45,8 +45,9 @@ impl Calls {
         match call.name() {
             "futex" | "futex_wait" | "futex_waitv" => Calls::Futex,
             "poll" | "ppoll" | "select" | "pselect6" | "epoll_wait" | "epoll_pwait" | "epoll_pwait2" => Calls::Poll,
-            "nanosleep" | "clock_nanosleep" | "pause" | "rt_sigtimedwait" => Calls::Sleep,
-            "wait4" | "waitid" => Calls::Wait,
+            "nanosleep" | "clock_nanosleep" => Calls::Sleep,
+            // A launcher may wait for its child by the signal that tells of its end.
+            "wait4" | "waitid" | "pause" | "rt_sigsuspend" | "rt_sigtimedwait" => Calls::Wait,
             "recvfrom" | "recvmsg" | "recvmmsg" | "sendto" | "sendmsg" | "sendmmsg" | "accept" | "accept4"
             | "connect" => Calls::Socket,
             "read" | "write" | "readv" | "writev" | "pread64" | "pwrite64" | "preadv" | "pwritev" | "preadv2"
