@@ -187,7 +187,14 @@ fn untrained(index: &Index<'_>, totals: &[ThreadTotals], candidates: &[(usize, u
         // A launcher that waits: its children do the work.
         let rest = || candidates.iter().filter(|(p, t)| !is_target(*p) && !is_passive(&totals[*t]));
         let most = rest().map(|(_, t)| weight(*t)).max().unwrap_or(0);
-        let busiest = rest().map(|(_, t)| *t).find(|t| weight(*t) == most);
+        // Who runs Python throughout and came first: its own children are younger. A consumer that
+        // waits for them all the time is less busy than they are, and still the one that matters.
+        let python = rest().map(|(_, t)| totals[*t].python_ns).max().unwrap_or(0);
+        let eldest = rest()
+            .filter(|(_, t)| python > 0 && totals[*t].python_ns * 2 >= python)
+            .min_by_key(|(p, _)| index.trace.processes[*p].pid)
+            .map(|(_, t)| *t);
+        let busiest = eldest.or_else(|| rest().map(|(_, t)| *t).find(|t| weight(*t) == most));
         if let Some(busiest) = busiest.filter(|_| most > 0) {
             named = vec![busiest];
         } else if named.is_empty() {
