@@ -1,4 +1,5 @@
 //! Captures of real processes on the real kernel, in memory.
+#![allow(clippy::unwrap_used, reason = "what a test needs fails it where it is missing")]
 
 mod support;
 

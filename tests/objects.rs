@@ -1,4 +1,5 @@
 //! The committed eBPF objects are what their sources compile to.
+#![allow(clippy::unwrap_used, reason = "what a test needs fails it where it is missing")]
 
 mod support;
 

@@ -10,6 +10,7 @@ mod classify;
 mod compare;
 mod cursor;
 mod frames;
+mod functions;
 mod index;
 mod input;
 mod judge;

@@ -60,11 +60,11 @@ impl Sums {
             for (key, value) in index.args(s.args) {
                 if *key == index.keys.bytes {
                     sum.bytes += super::index::as_u64(*value).unwrap_or(0);
-                } else if *key == index.keys.bus {
-                    if let crate::trace::Arg::F64(gb_s) = value {
-                        sum.bus += gb_s;
-                        sum.bus_count += 1;
-                    }
+                } else if *key == index.keys.bus
+                    && let crate::trace::Arg::F64(gb_s) = value
+                {
+                    sum.bus += gb_s;
+                    sum.bus_count += 1;
                 }
             }
         }
@@ -79,10 +79,10 @@ impl Sums {
             }
             let end = open.last().map_or(u64::MAX, |o| o.0).min(s.end_ns());
             let dur = end.saturating_sub(s.start_ns);
-            if let Some((_, parent)) = open.last() {
-                if let Some(sum) = self.by_name.get_mut(parent) {
-                    sum.ns = sum.ns.saturating_sub(dur);
-                }
+            if let Some((_, parent)) = open.last()
+                && let Some(sum) = self.by_name.get_mut(parent)
+            {
+                sum.ns = sum.ns.saturating_sub(dur);
             }
             let sum = self.by_name.entry(s.name).or_default();
             sum.count += 1;

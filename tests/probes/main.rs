@@ -1,4 +1,5 @@
 //! The uprobe layers against real processes: PyTorch, CUDA, NCCL, gloo. Need root.
+#![allow(clippy::unwrap_used, reason = "what a test needs fails it where it is missing")]
 
 mod gpu;
 mod rig;

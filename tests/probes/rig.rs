@@ -68,7 +68,8 @@ impl Captured {
 
     /// Fails unless the slices of every track of these layers nest.
     pub fn assert_nested(&self, layers: &[Layer]) {
-        let mut tracks: BTreeMap<(Option<u32>, Option<u32>, &str), Vec<&Seen>> = BTreeMap::new();
+        type Place<'a> = (Option<u32>, Option<u32>, &'a str);
+        let mut tracks: BTreeMap<Place<'_>, Vec<&Seen>> = BTreeMap::new();
         for slice in self.slices.iter().filter(|s| layers.contains(&s.layer)) {
             tracks.entry((slice.pid, slice.tid, &slice.track)).or_default().push(slice);
         }
