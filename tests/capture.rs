@@ -57,7 +57,7 @@ fn record(options: &CaptureOptions) -> (Trace, CaptureMeta) {
     (sink.into_trace(), meta)
 }
 
-fn thread_tracks<'t>(trace: &'t Trace, pid: u32, layer: Layer) -> Vec<&'t Track> {
+fn thread_tracks(trace: &Trace, pid: u32, layer: Layer) -> Vec<&Track> {
     let of_pid = |track: &&Track| match track.parent {
         Parent::Thread(thread) => trace.processes[trace.threads[thread.0 as usize].process.0 as usize].pid == pid,
         _ => false,
