@@ -23,8 +23,12 @@ impl Default for HitCost {
 }
 
 /// Batches timed, and calls in each: the quickest batch is the one nobody interrupted.
-const BATCHES: u32 = 20;
-const CALLS: u32 = 100;
+const BATCHES: u32 = 25;
+const CALLS: u32 = 40;
+/// No trap is cheaper: on a busy machine the difference of two timings can be anything.
+const LEAST_NS: f64 = 400.0;
+/// Bytes used between two calls.
+const WORKING_SET: usize = 32 << 10;
 
 /// Starts with a push and can't be inlined or removed.
 #[unsafe(naked)]
@@ -32,11 +36,14 @@ extern "C" fn probed() {
     core::arch::naked_asm!("push rbp", "mov rbp, rsp", "pop rbp", "ret")
 }
 
-/// Time of one call, ns.
-fn time_calls() -> f64 {
-    let batch = || {
+/// Time of one call, ns, with work in between that uses the caches as the target's work does:
+/// in a tight loop the kernel's own lines would stay in them, and a hit look cheaper than it is.
+fn time_calls(work: &mut [u8]) -> f64 {
+    let mut batch = || {
         let started = Instant::now();
         for _ in 0..CALLS {
+            work.iter_mut().step_by(64).for_each(|byte| *byte = byte.wrapping_add(1));
+            std::hint::black_box(&work);
             std::hint::black_box(probed as extern "C" fn())();
         }
         started.elapsed().as_nanos() as f64 / f64::from(CALLS)
@@ -51,10 +58,11 @@ pub(super) fn calibrate(multi: &Multi) -> io::Result<HitCost> {
     let mapping = maps.iter().find(|m| (m.start..m.end).contains(&address)).ok_or(io::ErrorKind::NotFound)?;
     let place = Place::ourselves();
     let point = [(address - mapping.start + mapping.offset, 0)];
-    let plain = time_calls();
-    let measure = |on_return| -> io::Result<f64> {
+    let mut work = vec![0; WORKING_SET];
+    let plain = time_calls(&mut work);
+    let mut measure = |on_return| -> io::Result<f64> {
         let _link: OwnedFd = multi.attach("calibrate", &place, &point, on_return)?;
-        Ok((time_calls() - plain).max(0.0))
+        Ok((time_calls(&mut work) - plain).max(LEAST_NS))
     };
     Ok(HitCost { probe_ns: measure(false)?, return_ns: measure(true)? })
 }
