@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::index::{Keys, ThreadTracks, args, as_u64};
+use super::index::{Keys, ThreadTracks, as_u64};
 use super::names::{FrameClass, frame_class, is_user_file};
 use crate::trace::{Arg, Slice, StrId, Trace};
 
@@ -80,15 +80,15 @@ impl Frames {
 /// Reads a Python slice's arguments.
 pub(super) fn frame_args(trace: &Trace, keys: &Keys, slice: &Slice) -> FrameArgs {
     let mut found = FrameArgs::default();
-    for (key, value) in args(trace, slice.args) {
-        let number = || as_u64(*value).and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
-        match *value {
-            Arg::Str(text) if *key == keys.file => found.file = text,
-            Arg::Str(text) if *key == keys.native => found.native = text,
-            _ if *key == keys.line => found.line = number(),
-            _ if *key == keys.call_line => found.call_line = number(),
-            _ if *key == keys.gil => found.gil = number() == 1,
-            _ if *key == keys.waiting => found.waiting = number() == 1,
+    for (key, value) in trace.args.run(slice.args) {
+        let number = || as_u64(value).and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+        match value {
+            Arg::Str(text) if key == keys.file => found.file = text,
+            Arg::Str(text) if key == keys.native => found.native = text,
+            _ if key == keys.line => found.line = number(),
+            _ if key == keys.call_line => found.call_line = number(),
+            _ if key == keys.gil => found.gil = number() == 1,
+            _ if key == keys.waiting => found.waiting = number() == 1,
             _ => {}
         }
     }

@@ -128,19 +128,19 @@ impl<'t> Index<'t> {
     }
 
     /// The arguments of a slice, keys as numbers.
-    pub fn args(&self, id: ArgsId) -> &'t [(StrId, Arg)] {
-        args(self.trace, id)
+    pub fn args(&self, id: ArgsId) -> impl Iterator<Item = (StrId, Arg)> + 't {
+        self.trace.args.run(id)
     }
 
     /// One argument as a number.
     pub fn arg_u64(&self, slice: &Slice, key: StrId) -> Option<u64> {
-        self.args(slice.args).iter().find(|(k, _)| *k == key).and_then(|(_, v)| as_u64(*v))
+        self.args(slice.args).find(|(k, _)| *k == key).and_then(|(_, v)| as_u64(v))
     }
 
     /// One argument as a text's id.
     pub fn arg_str(&self, slice: &Slice, key: StrId) -> Option<StrId> {
-        self.args(slice.args).iter().find(|(k, _)| *k == key).and_then(|(_, v)| match v {
-            Arg::Str(text) => Some(*text),
+        self.args(slice.args).find(|(k, _)| *k == key).and_then(|(_, v)| match v {
+            Arg::Str(text) => Some(text),
             _ => None,
         })
     }
@@ -162,16 +162,6 @@ impl<'t> Index<'t> {
         let (name, pid) = process.map_or(("", 0), |p| (p.name.as_str(), p.pid));
         format!("{name} {pid}/{} {}/{}", t.name, t.tid, self.trace.text(track.name))
     }
-}
-
-/// The run of arguments behind an id, without its end mark.
-pub(super) fn args(trace: &Trace, id: ArgsId) -> &[(StrId, Arg)] {
-    let from = match id.0 {
-        0 => return &[],
-        n => trace.args.get(n as usize..).unwrap_or(&[]),
-    };
-    let len = from.iter().position(|(key, _)| *key == Trace::ARGS_END).unwrap_or(from.len());
-    &from[..len]
 }
 
 /// A number that can't be negative.

@@ -164,12 +164,12 @@ impl<'t, 'i> Layers<'t, 'i> {
             let (mut call, mut waker) = (CallKind::Other, u32::MAX);
             if !matches!(reason, Reason::Running | Reason::Preempted) {
                 for (key, value) in index.args(s.args) {
-                    if *key == index.keys.syscall {
+                    if key == index.keys.syscall {
                         if let crate::trace::Arg::Str(name) = value {
-                            call = index.name(*name).call;
+                            call = index.name(name).call;
                         }
-                    } else if *key == index.keys.waker {
-                        waker = super::index::as_u64(*value)
+                    } else if key == index.keys.waker {
+                        waker = super::index::as_u64(value)
                             .and_then(|tid| u32::try_from(tid).ok())
                             .and_then(|tid| index.by_tid.get(&tid))
                             .map_or(u32::MAX, |i| u32::try_from(*i).unwrap_or(u32::MAX));

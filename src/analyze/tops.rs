@@ -58,9 +58,9 @@ impl Sums {
             sum.ns += s.dur_ns;
             sum.estimate |= s.flags.has(Flags::ESTIMATE);
             for (key, value) in index.args(s.args) {
-                if *key == index.keys.bytes {
-                    sum.bytes += super::index::as_u64(*value).unwrap_or(0);
-                } else if *key == index.keys.bus
+                if key == index.keys.bytes {
+                    sum.bytes += super::index::as_u64(value).unwrap_or(0);
+                } else if key == index.keys.bus
                     && let crate::trace::Arg::F64(gb_s) = value
                 {
                     sum.bus += gb_s;

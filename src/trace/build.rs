@@ -57,7 +57,7 @@ impl Builder {
         let slot = (hash as usize) % ARGS_CACHE;
         let check = (hash >> 32) as u32;
         let (known, id) = self.args_cache[slot];
-        if known == check && id.0 != 0 && same_run(&self.trace, id, args) {
+        if known == check && id.0 != 0 && self.trace.args.holds(id, args) {
             return id;
         }
         let id = self.trace.push_args(args.iter().copied());
@@ -191,11 +191,6 @@ impl Builder {
         }
         self.trace
     }
-}
-
-fn same_run(trace: &Trace, id: ArgsId, args: &[(StrId, Arg)]) -> bool {
-    let Some(run) = trace.args.get(id.0 as usize..) else { return false };
-    run.len() > args.len() && run[..args.len()] == *args && run[args.len()].0 == Trace::ARGS_END
 }
 
 #[cfg(test)]

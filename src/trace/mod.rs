@@ -4,6 +4,7 @@
 //! Uses no other room. Works over `Read` and `Write`; opens no file, knows no clock,
 //! prints nothing.
 
+mod args;
 mod build;
 mod chrome;
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod sink;
 #[cfg(test)]
 mod tests;
 
+pub use args::ArgPool;
 pub use chrome::ChromeWriter;
 pub use memory::MemorySink;
 pub use meta::{CaptureMeta, FileTotal, LayerState, LayerStatus, LostEvents, PythonMeta, SyscallTotal, Thinned};

@@ -5,6 +5,7 @@
 
 use rustc_hash::FxHashMap;
 
+use super::args::ArgPool;
 use super::meta::CaptureMeta;
 
 /// Index into [`Strings`]; 0 is the empty string.
@@ -286,9 +287,8 @@ pub struct Trace {
     pub threads: Vec<Thread>,
     /// Tracks, in order of appearance.
     pub tracks: Vec<Track>,
-    /// Argument pool: a run of (key, value) for each [`ArgsId`], ended by [`Trace::ARGS_END`].
-    /// Entry 0 is never used, so that id 0 can mean "none".
-    pub args: Vec<(StrId, Arg)>,
+    /// A run of (key, value) for each [`ArgsId`].
+    pub args: ArgPool,
     /// The recording's own notes, the last written.
     pub meta: Option<CaptureMeta>,
     /// What the reader had to mend or leave out, for people ("file is cut: 3 packets lost").
@@ -296,27 +296,14 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Key that ends a run of arguments in [`Trace::args`].
-    pub const ARGS_END: StrId = StrId(u32::MAX);
-
     /// Stores a run of arguments and returns its id; none for an empty run.
     pub fn push_args(&mut self, args: impl IntoIterator<Item = (StrId, Arg)>) -> ArgsId {
-        if self.args.is_empty() {
-            self.args.push((Trace::ARGS_END, Arg::U64(0)));
-        }
-        let first = self.args.len();
-        self.args.extend(args);
-        if self.args.len() == first {
-            return ArgsId::default();
-        }
-        self.args.push((Trace::ARGS_END, Arg::U64(0)));
-        ArgsId(u32::try_from(first).unwrap_or(0))
+        self.args.push(args)
     }
 
     /// Iterates over the arguments of a slice or instant.
     pub fn args_of(&self, id: ArgsId) -> impl Iterator<Item = (&str, Arg)> {
-        let run = if id.0 == 0 { &[][..] } else { self.args.get(id.0 as usize..).unwrap_or(&[]) };
-        run.iter().take_while(|(key, _)| *key != Trace::ARGS_END).map(|(key, value)| (self.strings.get(*key), *value))
+        self.args.run(id).map(|(key, value)| (self.strings.get(key), value))
     }
 
     /// Returns one argument by name.

@@ -94,9 +94,7 @@ pub(super) fn pair(trace: &mut Trace, track: usize, mut raw: Vec<RawEvent>, last
                 if slice.args.0 == 0 {
                     slice.args = event.args;
                 } else if event.args.0 != 0 {
-                    let run =
-                        |id: ArgsId| trace.args[id.0 as usize..].iter().take_while(|(k, _)| *k != Trace::ARGS_END);
-                    let both: Vec<_> = run(slice.args).chain(run(event.args)).copied().collect();
+                    let both: Vec<_> = trace.args.run(slice.args).chain(trace.args.run(event.args)).collect();
                     slice.args = trace.push_args(both);
                 }
             }
