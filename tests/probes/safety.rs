@@ -30,8 +30,6 @@ fn survives_a_capture(python: &Path) {
     captured.assert_nested(&[aictl::trace::Layer::Torch]);
     let threads: std::collections::BTreeSet<_> = captured.named("aten::mm").iter().map(|s| s.tid).collect();
     assert!(threads.len() > 4, "{threads:?}");
-    let children: std::collections::BTreeSet<_> = captured.slices.iter().map(|s| s.pid).collect();
-    assert!(children.len() > 1, "forked children are followed");
     end(target);
 }
 

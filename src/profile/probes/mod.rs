@@ -22,8 +22,9 @@ mod torch;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::rc::Rc;
 
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::CaptureError;
 use super::multi::{self, Multi, Place};
@@ -77,6 +78,10 @@ pub(crate) struct Probes {
     cache_dir: Option<PathBuf>,
     /// Files probed, each for one process or for all.
     seen: FxHashSet<((u64, u64), Option<u32>)>,
+    /// Files with nothing to probe.
+    barren: FxHashSet<(u64, u64)>,
+    /// What there is to probe in a file: a forked child has the same ones as its parent.
+    scans: FxHashMap<(u64, u64), Rc<torch::TorchScan>>,
     scopes: Scopes,
     torch: ops::Torch,
     calls: Vec<calls::CallFile>,
@@ -105,6 +110,8 @@ impl Probes {
             layers,
             cache_dir,
             seen: FxHashSet::default(),
+            barren: FxHashSet::default(),
+            scans: FxHashMap::default(),
             scopes: Scopes::default(),
             torch: ops::Torch::default(),
             calls: Vec::new(),
@@ -139,13 +146,20 @@ impl Probes {
             if !self.seen.insert((mapping.file, scope)) {
                 continue;
             }
+            if self.barren.contains(&mapping.file) {
+                continue;
+            }
             // A file that can't be opened or isn't ELF has nothing for us.
             let Ok(file) = maps::open(pid, mapping) else { continue };
             let Ok(elf) = elf::Elf::open(file) else { continue };
             let name = mapping.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if let Err(error) = self.attach_torch(&elf, &name, scope) {
-                self.failures.push((Layer::Torch, format!("{name}: {error}")));
-            }
+            let mut barren = match self.attach_torch(&elf, &name, mapping.file, scope) {
+                Ok(found) => !found,
+                Err(error) => {
+                    self.failures.push((Layer::Torch, format!("{name}: {error}")));
+                    false
+                }
+            };
             if self.layers.has(Layer::Cuda) || self.layers.has(Layer::Nccl) {
                 match calls::attach(&self.multi, self.layers, &elf, scope) {
                     Ok(Some(file)) => {
@@ -158,29 +172,32 @@ impl Probes {
                             }
                         }
                         self.calls.push(file);
+                        barren = false;
                     }
                     Ok(None) => {}
-                    Err(error) => self.failures.push((Layer::Cuda, format!("{name}: {error}"))),
+                    Err(error) => {
+                        self.failures.push((Layer::Cuda, format!("{name}: {error}")));
+                        barren = false;
+                    }
                 }
+            }
+            if barren {
+                self.barren.insert(mapping.file);
             }
         }
         Ok(())
     }
 
-    fn attach_torch(&mut self, elf: &elf::Elf, name: &str, scope: Option<u32>) -> io::Result<()> {
+    /// Probes PyTorch, if it is in this file; says whether it is.
+    fn attach_torch(&mut self, elf: &elf::Elf, name: &str, file: (u64, u64), scope: Option<u32>) -> io::Result<bool> {
         if !(self.layers.has(Layer::Torch) || self.layers.has(Layer::Nccl)) {
-            return Ok(());
+            return Ok(false);
         }
-        let kept = self.cache_dir.as_deref().and_then(|dir| cache::load(dir, elf));
-        let scan = match kept {
-            Some(scan) => scan,
+        let scan = match self.scans.get(&file) {
+            Some(scan) => scan.clone(),
             None => {
-                let Some(scan) = torch::scan(elf)? else { return Ok(()) };
-                if let Some(dir) = &self.cache_dir {
-                    // A cache that can't be written only costs time, the next time.
-                    let _ = cache::store(dir, elf, &scan);
-                }
-                scan
+                let Some(scan) = self.scan_torch(elf)? else { return Ok(false) };
+                self.scans.entry(file).or_insert(Rc::new(scan)).clone()
             }
         };
         self.torch_detail = Some(format!(
@@ -188,7 +205,22 @@ impl Probes {
             scan.operators.len(),
             scan.operators.len() + scan.skipped as usize
         ));
-        self.torch.attach(&self.multi, self.layers, Place::new(elf.file().try_clone()?, scope)?, scan)
+        self.torch.attach(&self.multi, self.layers, Place::new(elf.file().try_clone()?, scope)?, scan)?;
+        Ok(true)
+    }
+
+    /// What there is to probe, from the last capture of this library if it was kept.
+    fn scan_torch(&self, elf: &elf::Elf) -> io::Result<Option<torch::TorchScan>> {
+        let Some(dir) = &self.cache_dir else { return torch::scan(elf) };
+        if let Some(kept) = cache::load(dir, elf) {
+            return Ok(Some(kept));
+        }
+        let scan = torch::scan(elf)?;
+        if let Some(scan) = &scan {
+            // A cache that can't be written only costs time, the next time.
+            let _ = cache::store(dir, elf, scan);
+        }
+        Ok(scan)
     }
 
     /// The state of the layers probed here, of those asked for.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 use rustc_hash::FxHashSet;
 
@@ -34,7 +35,7 @@ pub(crate) struct OperatorStat {
 
 struct TorchFile {
     place: Place,
-    scan: TorchScan,
+    scan: Rc<TorchScan>,
     operators: Vec<OwnedFd>,
     marks: Vec<(Group, OwnedFd)>,
 }
@@ -57,7 +58,7 @@ fn cookie(id: u32, point: Point, generation: u8) -> u64 {
 
 impl Torch {
     /// Probes a library.
-    pub fn attach(&mut self, multi: &Multi, layers: Layers, place: Place, scan: TorchScan) -> io::Result<()> {
+    pub fn attach(&mut self, multi: &Multi, layers: Layers, place: Place, scan: Rc<TorchScan>) -> io::Result<()> {
         let mut torch = TorchFile { place, scan, operators: Vec::new(), marks: Vec::new() };
         if layers.has(Layer::Torch) {
             torch.operators = self.attach_operators(multi, &torch)?;
