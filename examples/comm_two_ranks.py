@@ -15,13 +15,16 @@ from torch import nn
 from step_clock import StepClock, seconds_wanted
 
 
+BATCH = 32
+
+
 def train(rank, seconds, slow):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=rank, world_size=2)
     model = nn.Sequential(nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    features = torch.randn(16, 512)
-    labels = torch.randint(0, 10, (16,))
+    features = torch.randn(BATCH, 512)
+    labels = torch.randint(0, 10, (BATCH,))
     clock = StepClock(seconds, f"rank {rank}: ")
     going = torch.ones(1)
     while going.item() > 0:

@@ -65,7 +65,8 @@ impl<'a, 't> Causes<'a, 't> {
     /// The line of the user's code where most of it is asked for: the call of the loader or
     /// saver, or the line itself where the user's code does the work.
     pub fn asked_at(&self) -> Option<Spot> {
-        self.most(|c| if c.caller == FrameId(0) { (FrameId(0), 0) } else { (c.caller, c.line) })
+        let asked = |c: &Cause| (c.caller, if c.caller == FrameId(0) { 0 } else { c.line });
+        self.most_lines(asked)
     }
 
     /// The user's function most of it is spent inside of, and its most frequent line.
@@ -79,9 +80,17 @@ impl<'a, 't> Causes<'a, 't> {
                 (FrameId(0), 0)
             }
         };
-        let function = self.most(|c| (inner(c).0, 0))?;
-        let line = self.most(|c| if inner(c).0 == function.frame { inner(c) } else { (FrameId(0), 0) })?;
-        Some(Spot { line: line.line, ..function })
+        self.most_lines(inner)
+    }
+
+    /// The function with the most time, and of its known lines the one with the most.
+    fn most_lines(&self, place: impl Fn(&Cause) -> (FrameId, u32)) -> Option<Spot> {
+        let function = self.most(|c| (place(c).0, 0))?;
+        let here = |c: &Cause| {
+            let (frame, line) = place(c);
+            if frame == function.frame && line > 0 { (frame, line) } else { (FrameId(0), 0) }
+        };
+        Some(Spot { line: self.most(here).map_or(0, |spot| spot.line), ..function })
     }
 
     /// Operator, library, file or call that takes most of it.

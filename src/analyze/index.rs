@@ -6,6 +6,11 @@ use super::frames::Frames;
 use super::names::{CallKind, NativeClass, OpKind, Reason, call_kind, cuda_waits, native_class, op_kind, sched_reason};
 use crate::trace::{Arg, ArgsId, Layer, Parent, Slice, StrId, Trace, Track};
 
+/// Operators a second, left out to hold the budget, from which on unrecorded time in
+/// libtorch is taken for launches: at this rate an operator has 70 µs with all that Python
+/// does around it. Fewer are taken for work.
+const LAUNCHES_PER_S: f64 = 15_000.0;
+
 /// Argument names, looked up once so that arguments are compared as numbers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Keys {
@@ -85,7 +90,7 @@ pub(super) struct Index<'t> {
     pub end_ns: u64,
     /// Whether any thread has a `cpu` track: then a thread without one did not run.
     pub has_sched: bool,
-    /// Small operators are missing from the recording.
+    /// So many operators are missing from the recording that they must have been tiny.
     pub torch_thinned: bool,
 }
 
@@ -117,7 +122,8 @@ impl<'t> Index<'t> {
         let by_tid = trace.threads.iter().enumerate().map(|(i, t)| (t.tid, i)).collect();
         let keys = Keys::of(trace);
         let has_sched = threads.iter().any(|t| t.sched.is_some_and(|s| !s.slices.is_empty()));
-        let torch_thinned = trace.meta.as_ref().is_some_and(|m| m.thinned.iter().any(|t| t.probe.contains("torch")));
+        let thinned = trace.meta.iter().flat_map(|m| &m.thinned).filter(|t| t.probe.starts_with("torch"));
+        let torch_thinned = thinned.map(|t| t.hits_per_s).sum::<f64>() >= LAUNCHES_PER_S;
         let frames = Frames::of(trace, &keys, &threads);
         Index { trace, keys, names, frames, threads, by_tid, start_ns, end_ns, has_sched, torch_thinned }
     }

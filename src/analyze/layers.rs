@@ -287,7 +287,8 @@ fn enter_python(index: &Index<'_>, loop_ns: u64, parent: Py, s: &Slice, at: u32)
             py.inner = id;
         }
         py.user = id;
-        py.user_line = found.line.max(frame.line);
+        // Known once a line or a callee says it.
+        py.user_line = 0;
     }
     py.native = NativeClass::Interpreter;
     py.native_name = StrId(0);

@@ -96,8 +96,16 @@ pub(super) fn sweep(index: &Index<'_>, roles: &Roles, from: u64, to: u64) -> Wor
 fn feeders(index: &Index<'_>, roles: &Roles) -> Vec<usize> {
     let mut best: FxHashMap<usize, usize> = FxHashMap::default();
     let mut found = Vec::new();
+    // A DataLoader's workers are known; what else wakes the main process then only helps.
+    let known: Vec<usize> = (0..index.threads.len())
+        .filter(|t| roles.totals[*t].loader_worker && roles.role.get(index.process_of(*t)) == Some(&Role::Worker))
+        .map(|t| index.process_of(t))
+        .collect();
     for thread in 0..index.threads.len() {
         let process = index.process_of(thread);
+        if !known.is_empty() && !known.contains(&process) {
+            continue;
+        }
         match roles.role.get(process) {
             Some(Role::Worker) => {
                 let t = best.entry(process).or_insert(thread);
