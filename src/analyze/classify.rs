@@ -207,7 +207,9 @@ impl Surroundings<'_, '_> {
                 _ => (Input, How::Queue),
             },
             Reason::Socket => {
-                if fed {
+                if kind == CallKind::Accept {
+                    (Idle, How::Wait)
+                } else if fed {
                     (Input, How::Queue)
                 } else {
                     (Communication, How::Socket)
@@ -318,7 +320,7 @@ fn reason_of(kind: CallKind) -> Reason {
         CallKind::Sleep => Reason::Sleep,
         CallKind::Poll => Reason::Poll,
         CallKind::Futex => Reason::Futex,
-        CallKind::Receive | CallKind::Send => Reason::Socket,
+        CallKind::Receive | CallKind::Send | CallKind::Accept => Reason::Socket,
         CallKind::Wait => Reason::Wait,
         CallKind::Read | CallKind::Write | CallKind::Sync | CallKind::Open => Reason::File,
         CallKind::Other => Reason::Unknown,

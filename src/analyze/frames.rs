@@ -109,6 +109,11 @@ fn describe(trace: &Trace, slice: &Slice, found: FrameArgs) -> Frame {
     Frame { name: name.to_owned(), file: file.to_owned(), line, class, user: is_user_file(file) }
 }
 
+/// Whether a forked child starts here: the frames around it are its parent's.
+pub(super) fn begins_child(frame: &Frame) -> bool {
+    frame.file.ends_with("multiprocessing/process.py") && frame.name.ends_with("_bootstrap")
+}
+
 /// The last part of a path.
 pub(super) fn base_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)

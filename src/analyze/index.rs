@@ -2,14 +2,17 @@
 
 use rustc_hash::FxHashMap;
 
+use super::classify::TINY_OP_NS;
 use super::frames::Frames;
 use super::names::{CallKind, NativeClass, OpKind, Reason, call_kind, cuda_waits, native_class, op_kind, sched_reason};
 use crate::trace::{Arg, ArgsId, Layer, Parent, Slice, StrId, Trace, Track};
 
 /// Operators a second, left out to hold the budget, from which on unrecorded time in
-/// libtorch is taken for launches: at this rate an operator has 70 µs with all that Python
-/// does around it. Fewer are taken for work.
-const LAUNCHES_PER_S: f64 = 15_000.0;
+/// libtorch is taken for launches, where the recording itself does not tell: at this rate an
+/// operator has 8 µs with all that is around it.
+const LAUNCHES_PER_S: f64 = 120_000.0;
+/// So much time in operators, recorded before any was left out, tells what they are.
+const TELLING_NS: u64 = 20_000_000;
 
 /// Argument names, looked up once so that arguments are compared as numbers.
 #[derive(Debug, Clone, Copy)]
@@ -116,14 +119,13 @@ impl<'t> Index<'t> {
                 *place = Some(track);
             }
         }
-        let names = (0..trace.strings.len())
+        let names: Vec<NameFacts> = (0..trace.strings.len())
             .map(|i| name_facts(trace.strings.get(StrId(u32::try_from(i).unwrap_or(u32::MAX)))))
             .collect();
         let by_tid = trace.threads.iter().enumerate().map(|(i, t)| (t.tid, i)).collect();
         let keys = Keys::of(trace);
         let has_sched = threads.iter().any(|t| t.sched.is_some_and(|s| !s.slices.is_empty()));
-        let thinned = trace.meta.iter().flat_map(|m| &m.thinned).filter(|t| t.probe.starts_with("torch"));
-        let torch_thinned = thinned.map(|t| t.hits_per_s).sum::<f64>() >= LAUNCHES_PER_S;
+        let torch_thinned = launches_were_thinned(trace, &names);
         let frames = Frames::of(trace, &keys, &threads);
         Index { trace, keys, names, frames, threads, by_tid, start_ns, end_ns, has_sched, torch_thinned }
     }
@@ -178,6 +180,28 @@ pub(super) fn as_u64(value: Arg) -> Option<u64> {
         Arg::F64(n) if n >= 0.0 => Some(n as u64),
         _ => None,
     }
+}
+
+/// Whether the operators left out to hold the budget were launches rather than work: before
+/// the first was left out, most of the operators' time was in tiny ones.
+fn launches_were_thinned(trace: &Trace, names: &[NameFacts]) -> bool {
+    let thinned = || trace.meta.iter().flat_map(|m| &m.thinned).filter(|t| t.probe.starts_with("torch"));
+    let Some(since) = thinned().map(|t| t.ts_ns).min() else { return false };
+    let (mut tiny, mut large) = (0u64, 0u64);
+    for track in trace.tracks.iter().filter(|t| t.layer == Layer::Torch) {
+        let mut end = 0;
+        for s in track.slices.iter().take_while(|s| s.start_ns < since) {
+            let operator = names.get(s.name.0 as usize).is_some_and(|n| n.op == OpKind::Operator);
+            if operator && s.start_ns >= end {
+                end = s.end_ns();
+                *(if s.dur_ns < TINY_OP_NS { &mut tiny } else { &mut large }) += s.dur_ns;
+            }
+        }
+    }
+    if tiny + large >= TELLING_NS {
+        return tiny > large;
+    }
+    thinned().map(|t| t.hits_per_s).sum::<f64>() >= LAUNCHES_PER_S
 }
 
 fn name_facts(text: &str) -> NameFacts {

@@ -1,7 +1,7 @@
 //! What each layer says about one thread at one moment, kept up to date as time moves on.
 
 use super::cursor::Cursor;
-use super::frames::{FrameId, frame_args};
+use super::frames::{FrameId, begins_child, frame_args};
 use super::index::Index;
 use super::names::{CallKind, FrameClass, NativeClass, OpKind, Reason};
 use crate::trace::{Layer, Slice, StrId, Track};
@@ -244,10 +244,10 @@ impl<'t, 'i> Layers<'t, 'i> {
 }
 
 /// Adds a Python slice to what its parents say.
-fn enter_python(index: &Index<'_>, loop_ns: u64, parent: Py, s: &Slice, at: u32) -> Py {
+fn enter_python(index: &Index<'_>, loop_ns: u64, mut parent: Py, s: &Slice, at: u32) -> Py {
     let found = frame_args(index.trace, &index.keys, s);
-    let mut py = Py { slice: at, ..parent };
     if index.name(s.name).is_line {
+        let mut py = Py { slice: at, ..parent };
         if parent.leaf_is_user && found.line > 0 {
             py.user_line = found.line;
         }
@@ -259,6 +259,10 @@ fn enter_python(index: &Index<'_>, loop_ns: u64, parent: Py, s: &Slice, at: u32)
     }
     let id = index.frames.id(s.name, found.file);
     let frame = index.frames.get(id);
+    if begins_child(frame) {
+        parent = Py::default();
+    }
+    let mut py = Py { slice: at, ..parent };
     if parent.leaf_is_user && found.call_line > 0 {
         py.user_line = found.call_line;
     }

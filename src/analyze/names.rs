@@ -120,6 +120,8 @@ pub(super) enum CallKind {
     Poll,
     Futex,
     Receive,
+    /// Waits for somebody to call.
+    Accept,
     Send,
     Wait,
     /// Opens, lists or asks about files.
@@ -136,7 +138,8 @@ pub(super) fn call_kind(name: &str) -> CallKind {
         "nanosleep" | "clock_nanosleep" => CallKind::Sleep,
         "poll" | "ppoll" | "select" | "pselect6" | "epoll_wait" | "epoll_pwait" | "epoll_pwait2" => CallKind::Poll,
         "futex" | "futex_wait" | "futex_waitv" => CallKind::Futex,
-        "recvfrom" | "recvmsg" | "recvmmsg" | "accept" | "accept4" | "connect" => CallKind::Receive,
+        "recvfrom" | "recvmsg" | "recvmmsg" | "connect" => CallKind::Receive,
+        "accept" | "accept4" => CallKind::Accept,
         "sendto" | "sendmsg" | "sendmmsg" | "sendfile" => CallKind::Send,
         "wait4" | "waitid" => CallKind::Wait,
         "openat" | "open" | "openat2" | "getdents64" | "newfstatat" | "stat" | "statx" | "lstat" | "fstat" => {

@@ -2,7 +2,7 @@
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::frames::{FrameId, frame_args};
+use super::frames::{FrameId, begins_child, frame_args};
 use super::index::Index;
 use super::names::{FrameClass, OpKind, Reason};
 
@@ -331,7 +331,7 @@ fn python_totals(index: &Index<'_>, thread: usize, t: &mut ThreadTotals) {
         }
         give(&open, now, slice.start_ns, t);
         now = now.max(slice.start_ns);
-        let (_, user, joins, loads) = open.last().copied().unwrap_or((0, FrameId::default(), false, false));
+        let (_, mut user, mut joins, mut loads) = open.last().copied().unwrap_or((0, FrameId::default(), false, false));
         if index.name(slice.name).is_line {
             open.push((slice.end_ns(), user, joins, loads));
             continue;
@@ -340,6 +340,9 @@ fn python_totals(index: &Index<'_>, thread: usize, t: &mut ThreadTotals) {
         let frame = index.frames.get(id);
         t.loader_worker |= frame.file.ends_with("torch/utils/data/_utils/worker.py");
         let class = frame.class;
+        if begins_child(frame) {
+            (user, joins, loads) = (FrameId::default(), false, false);
+        }
         let end = slice.end_ns().min(open.last().map_or(u64::MAX, |o| o.0));
         open.push((
             end,

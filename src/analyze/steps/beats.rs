@@ -65,6 +65,12 @@ pub(super) fn operators(index: &Index<'_>, torch: &[Slice]) -> Option<Found> {
     let hint =
         |symbol: u32| Hint { loads: index.name(crate::trace::StrId(symbol)).op == OpKind::Loader, ..Hint::default() };
     let beat = pick(&events, span, 0, hint)?;
+    // One operator again and again is a layer; a step has several, each at its turn.
+    let mut counts: FxHashMap<u32, usize> = FxHashMap::default();
+    events.iter().for_each(|e| *counts.entry(e.symbol).or_default() += 1);
+    if counts.values().filter(|n| **n * 2 >= beat.starts.len()).count() < 3 {
+        return None;
+    }
     let name = index.trace.text(crate::trace::StrId(beat.symbol)).to_owned();
     Some(from_rhythm("operators", name, beat.starts, beat.rhythm, 0.8))
 }
