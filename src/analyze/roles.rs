@@ -338,7 +338,8 @@ fn python_totals(index: &Index<'_>, thread: usize, t: &mut ThreadTotals) {
         }
         let id = index.frames.id(slice.name, frame_args(index.trace, &index.keys, slice).file);
         let frame = index.frames.get(id);
-        t.loader_worker |= frame.file.ends_with("torch/utils/data/_utils/worker.py");
+        t.loader_worker |=
+            frame.name.ends_with("_worker_loop") && frame.file.ends_with("torch/utils/data/_utils/worker.py");
         let class = frame.class;
         if begins_child(frame) {
             (user, joins, loads) = (FrameId::default(), false, false);

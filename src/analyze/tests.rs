@@ -244,3 +244,56 @@ proptest! {
         }
     }
 }
+
+/// PyTorch's profiler records `get_worker_info` of worker.py in the main process, too.
+#[test]
+fn asking_for_the_worker_does_not_make_a_worker() {
+    let mut b = torch_loop(75, 30);
+    let main = crate::trace::ThreadId(0);
+    let file = "/usr/lib/python3/dist-packages/torch/utils/data/_utils/worker.py";
+    b.frame(main, "get_worker_info", (file, 90, 1), 4000 * MS, MS);
+    assert_eq!(judge(&b.trace).verdict.kind, VerdictKind::InputBound);
+}
+
+/// A child forked below `main` has its parent's frames around its own.
+#[test]
+fn forked_workers_are_no_ranks() {
+    let mut b = Build::capture(&[10]);
+    let (main, worker) = (b.process(10, None), b.process(11, None));
+    for i in 0..30u64 {
+        let t = (1000 + i * 50) * MS;
+        b.sched(main, "futex", t, 45 * MS, 11);
+        b.sched(main, "running", t + 45 * MS, 5 * MS, 0);
+        b.frame(main, "main", ("t.py", 1, 0), t, 50 * MS);
+        b.sched(worker, "running", t, 40 * MS, 0);
+        b.sched(worker, "pipe", t + 40 * MS, 10 * MS, 10);
+        b.frame(worker, "main", ("t.py", 1, 0), t, 50 * MS);
+        let process = "/usr/lib/python3.11/multiprocessing/process.py";
+        b.frame(worker, "BaseProcess._bootstrap", (process, 290, 9), t, 50 * MS);
+        b.frame(worker, "expand", ("t.py", 20, 108), t, 40 * MS);
+    }
+    let report = judge(&b.trace);
+    assert_eq!(report.processes[1].role, "worker");
+    assert_eq!(report.verdict.kind, VerdictKind::InputBound);
+}
+
+/// The main thread waits for a library's thread, which is woken by one that polls sockets.
+#[test]
+fn a_wait_is_followed_through_the_threads_that_move_data() {
+    let mut b = Build::capture(&[10]);
+    let main = b.process(10, None);
+    let (runner, poller) = (b.thread(10, 12), b.thread(10, 13));
+    for i in 0..30u64 {
+        let t = (1000 + i * 50) * MS;
+        b.sched(main, "futex", t, 40 * MS, 12);
+        b.sched(main, "running", t + 40 * MS, 10 * MS, 0);
+        b.op(main, "aten::mm", t + 40 * MS, 9 * MS);
+        b.op(main, "Optimizer.step#SGD.step", t + 49 * MS, MS);
+        b.sched(runner, "futex", t, 50 * MS, 13);
+        b.sched(poller, "poll", t, 49 * MS, 0);
+        b.sched(poller, "running", t + 49 * MS, MS, 0);
+    }
+    let report = judge(&b.trace);
+    assert_eq!(report.verdict.kind, VerdictKind::CommunicationBound);
+    assert!((share(&report, Category::Communication) - 0.8).abs() < 0.01);
+}
