@@ -75,7 +75,8 @@ impl Prices {
     pub fn set_probes(&mut self, hit_ns: f64, return_ns: f64) {
         // An operator is an entry and an exit, both plain probes, and the work of pairing them.
         self.set(Class::Torch, 2.0 * hit_ns + PAIRING_NS);
-        let call_ns = hit_ns + return_ns + PAIRING_NS;
+        // A return probe's price holds its entry trap.
+        let call_ns = return_ns + PAIRING_NS;
         self.set(Class::Cuda, call_ns);
         self.set(Class::Nccl, call_ns);
     }

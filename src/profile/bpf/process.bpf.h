@@ -3,7 +3,7 @@
 #pragma once
 #include "common.bpf.h"
 
-static __always_inline void task_event(struct task_struct *task, u32 kind, u32 id, u32 aux)
+static __always_inline void task_event(struct task_struct *task, u32 kind, u32 id, u32 aux, u64 wakeup)
 {
 	struct task_event event = {};
 	event.h.start = bpf_ktime_get_ns();
@@ -13,7 +13,7 @@ static __always_inline void task_event(struct task_struct *task, u32 kind, u32 i
 	event.h.id = id;
 	event.h.aux = aux;
 	bpf_probe_read_kernel(&event.comm, sizeof(event.comm), task->comm);
-	emit_rare(&event, sizeof(event), BPF_RB_FORCE_WAKEUP);
+	emit_rare(&event, sizeof(event), wakeup);
 }
 
 SEC("tp_btf/sched_process_fork")
@@ -28,7 +28,8 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 		count_lost(LOST_RARE);
 		return 0;
 	}
-	task_event(parent, KIND_FORK, to, 1);
+	/* At once: a short-lived child's name is to be had only while it lives. */
+	task_event(parent, KIND_FORK, to, 1, BPF_RB_FORCE_WAKEUP);
 	return 0;
 }
 
@@ -42,7 +43,7 @@ int BPF_PROG(on_exec, struct task_struct *task)
 	/* Another program: its GIL, if any, lies elsewhere. */
 	target->gil_start = 0;
 	target->gil_end = 0;
-	task_event(task, KIND_EXEC, 0, 0);
+	task_event(task, KIND_EXEC, 0, 0, BPF_RB_FORCE_WAKEUP);
 	return 0;
 }
 
@@ -53,7 +54,8 @@ int BPF_PROG(on_exit, struct task_struct *task)
 	if (!target_of(tgid))
 		return 0;
 	bool last = BPF_CORE_READ(task, signal, live.counter) == 0;
-	task_event(task, KIND_EXIT, 0, last);
+	/* Waking the reader costs the target up to 20 us; a thread's end can wait for the next tick. */
+	task_event(task, KIND_EXIT, 0, last, last ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
 	if (last)
 		bpf_map_delete_elem(&targets, &tgid);
 	return 0;

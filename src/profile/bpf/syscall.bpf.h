@@ -206,7 +206,7 @@ int BPF_PROG(on_sys_exit, struct pt_regs *regs, long ret)
 	if ((nr == SYS_MMAP || nr == SYS_MPROTECT) && (t->sys_args[2] & PROT_EXEC)) {
 		struct head h;
 		fill_head(&h, now, now, KIND_MAPPED, 0, 0);
-		emit_rare(&h, sizeof(h), BPF_RB_FORCE_WAKEUP);
+		emit_rare(&h, sizeof(h), BPF_RB_NO_WAKEUP);
 	}
 	if (s->layers & LAYER_SYSCALL)
 		add_call(tgid, nr, ns);
