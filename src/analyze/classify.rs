@@ -250,7 +250,7 @@ impl Surroundings<'_, '_> {
     /// What waiting for a thread of the same process is for: that thread's work.
     fn helped(&self, waker: usize) -> (Category, How) {
         let t = &self.roles.totals[waker];
-        if t.python_ns > 0 {
+        if t.python_ns > 0 && t.native_ns * 2 <= t.lines_ns {
             (Category::Python, How::Join)
         } else if t.running_ns > 0 {
             (Category::ComputeCpu, How::Join)

@@ -4,7 +4,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::frames::{FrameId, begins_child, frame_args};
 use super::index::Index;
-use super::names::{FrameClass, OpKind, Reason};
+use super::names::{FrameClass, NativeClass, OpKind, Reason};
 
 /// A process's part in the job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -50,6 +50,9 @@ pub(super) struct ThreadTotals {
     pub loads_ns: u64,
     /// Time under Python frames.
     pub python_ns: u64,
+    /// Time on lines on which it ran, and the part of it in libraries that compute.
+    pub lines_ns: u64,
+    pub native_ns: u64,
     /// Innermost user functions and the time in them.
     pub inner: FxHashMap<FrameId, u64>,
     /// Runs a `DataLoader`'s worker loop.
@@ -101,8 +104,10 @@ impl Roles {
             }
         }
         let mut wakers: FxHashMap<usize, u64> = FxHashMap::default();
-        for &d in &drivers {
-            wakes(index, d, &mut wakers);
+        // A pool's own threads take results from its workers and hand them to the driver.
+        let with_python = |t: &usize| totals[*t].python_ns > 0 && role.get(index.process_of(*t)) == Some(&Role::Main);
+        for thread in (0..totals.len()).filter(|t| drivers.contains(t) || with_python(t)) {
+            wakes(index, thread, &mut wakers);
         }
         for p in 0..processes {
             if role[p] == Role::Main {
@@ -333,6 +338,13 @@ fn python_totals(index: &Index<'_>, thread: usize, t: &mut ThreadTotals) {
         now = now.max(slice.start_ns);
         let (_, mut user, mut joins, mut loads) = open.last().copied().unwrap_or((0, FrameId::default(), false, false));
         if index.name(slice.name).is_line {
+            let found = frame_args(index.trace, &index.keys, slice);
+            if !found.waiting {
+                t.lines_ns += slice.dur_ns;
+                if index.name(found.native).native != NativeClass::Interpreter {
+                    t.native_ns += slice.dur_ns;
+                }
+            }
             open.push((slice.end_ns(), user, joins, loads));
             continue;
         }

@@ -118,6 +118,10 @@ fn feeders(index: &Index<'_>, roles: &Roles) -> Vec<usize> {
             _ => {}
         }
     }
+    // Threads beside worker processes only pass on what those make.
+    if !best.is_empty() {
+        found.clear();
+    }
     found.extend(best.into_values());
     found.sort_unstable();
     found
