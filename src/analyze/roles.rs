@@ -213,8 +213,9 @@ fn untrained(index: &Index<'_>, totals: &[ThreadTotals], candidates: &[(usize, u
     // Ranks run the same functions; feeders run others.
     let Some(&first) = named.first() else { return named };
     let model = hot(index, &totals[first]);
-    for (_, t) in candidates {
-        if !named.contains(t) && !is_passive(&totals[*t]) && alike(&model, &hot(index, &totals[*t])) {
+    for (p, t) in candidates {
+        let rank = index.trace.processes[*p].rank.is_some();
+        if !named.contains(t) && !is_passive(&totals[*t]) && (rank || alike(&model, &hot(index, &totals[*t]))) {
             named.push(*t);
         }
     }
@@ -226,12 +227,13 @@ fn named_is_alive(totals: &[ThreadTotals], thread: usize) -> bool {
     t.sched_ns + t.python_ns > 0 || t.ops > 0
 }
 
-/// The user's functions in which a thread spends 3 % or more of its time.
+/// The user's functions in which a thread is seen: a rank that waits for the others spends
+/// little time in what these do.
 fn hot(index: &Index<'_>, t: &ThreadTotals) -> FxHashSet<FrameId> {
     let all: u64 = t.inner.values().sum();
     t.inner
         .iter()
-        .filter(|(f, ns)| **ns * 33 >= all.max(1) && index.frames.get(**f).class != FrameClass::Joins)
+        .filter(|(f, ns)| **ns * 200 >= all.max(1) && index.frames.get(**f).class != FrameClass::Joins)
         .map(|(f, _)| *f)
         .collect()
 }

@@ -149,7 +149,8 @@ pub(super) fn calls(index: &Index<'_>, thread: usize) -> Option<Found> {
     waits(index, thread, |_| true).map(|(found, _)| found).or_else(|| {
         let mut events = Vec::new();
         for s in index.threads[thread].syscall.map(|t| t.slices.as_slice()).unwrap_or_default() {
-            if index.name(s.name).call != CallKind::Other && events.len() < MOST_EVENTS {
+            // Waits for locks are on the scheduler's track, sorted by what the lock is.
+            if !matches!(index.name(s.name).call, CallKind::Other | CallKind::Futex) && events.len() < MOST_EVENTS {
                 events.push(Event { symbol: s.name.0, start_ns: s.start_ns, dur_ns: s.dur_ns });
             }
         }
