@@ -131,10 +131,11 @@ fn forks_are_followed() {
         "import os, time\nwhile True:\n  pid = os.fork()\n  if pid == 0:\n    end = time.process_time() + 0.02\n    while time.process_time() < end: pass\n    os._exit(0)\n  os.waitpid(pid, 0)",
     );
     let (trace, _) = record(&options(script.pid()));
-    let children = trace.processes.iter().filter(|p| p.pid != script.pid()).count();
-    assert!(children >= 5, "{children} children");
-    let child = trace.processes.iter().find(|p| p.pid != script.pid()).unwrap().pid;
-    assert!(seconds(&trace, child, Layer::Sched, "running") > 0.0);
+    let children: Vec<u32> = trace.processes.iter().map(|p| p.pid).filter(|pid| *pid != script.pid()).collect();
+    assert!(children.len() >= 5, "{children:?}");
+    // Each ran 20 ms and ended, most of them without ever leaving the CPU; the last may be cut.
+    let ran = children.iter().filter(|pid| seconds(&trace, **pid, Layer::Sched, "running") > 0.015).count();
+    assert!(ran + 1 >= children.len(), "{ran} of {}", children.len());
     assert!(seconds(&trace, script.pid(), Layer::Sched, "wait") > 0.0, "the parent waits for them");
 }
 

@@ -9,9 +9,18 @@ use super::loader::Kernel;
 use super::meter::Meter;
 use super::pricing::Pricing;
 
-/// At first looks are frequent, so that a storm of small operators is thinned at once.
-const EARLY_LOOK: Duration = Duration::from_millis(250);
-const EARLY_LOOKS: u32 = 8;
+/// At first looks are frequent, so that a storm of small operators or calls is thinned at once:
+/// what the probes cost until then is part of what the whole capture costs.
+const EARLY_LOOKS: [Duration; 8] = [
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(150),
+    Duration::from_millis(250),
+    Duration::from_millis(250),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_millis(500),
+];
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Keeps the account.
@@ -20,7 +29,7 @@ pub(crate) struct Budget {
     pub meter: Meter,
     governor: Governor,
     pricing: Option<Pricing>,
-    looks: u32,
+    looks: usize,
     window_start_ns: u64,
     calls_seen: FxHashMap<u32, u64>,
 }
@@ -46,7 +55,7 @@ impl Budget {
 
     /// Time from one look to the next.
     pub fn interval(&self) -> Duration {
-        if self.looks < EARLY_LOOKS { EARLY_LOOK } else { LOOK }
+        EARLY_LOOKS.get(self.looks).copied().unwrap_or(LOOK)
     }
 
     /// Estimated slow-down of the targets over the whole capture, 0–1.

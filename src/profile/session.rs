@@ -53,6 +53,8 @@ pub(crate) struct Session<'s> {
     pub(super) not_on: Vec<LayerStatus>,
     pub(super) meta: CaptureMeta,
     pub(super) last_look_ns: u64,
+    /// Stacks of waits taken when they were last looked at, and when that was.
+    pub(super) wait_stacks_seen: (u64, u64),
 }
 
 /// CLOCK_MONOTONIC, ns: the recording's clock.
@@ -103,6 +105,7 @@ impl<'s> Session<'s> {
             not_on: Vec::new(),
             meta,
             last_look_ns: start_ns,
+            wait_stacks_seen: (0, 0),
         };
         session.load_probes()?;
         session.attach_all()?;

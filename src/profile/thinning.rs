@@ -1,11 +1,14 @@
 //! Carries out what the budget decides: less of the dearest probes.
 
-use super::CaptureError;
 use super::governor::Thin;
 use super::loader::Group;
 use super::meter::Class;
 use super::session::Session;
-use crate::trace::{LayerState, Thinned};
+use super::{CaptureError, Layers};
+use crate::trace::{Layer, LayerState, Thinned};
+
+/// Index into `hits` (enum hit of common.bpf.h).
+const HIT_WAIT_STACK: u32 = 4;
 
 /// The longest that short waits may go without a Python stack, ns.
 const WAIT_STACK_MAX_NS: u64 = 50_000_000;
@@ -17,9 +20,11 @@ impl Session<'_> {
     /// Thins one class; what was done is noted for the report.
     pub(super) fn thin(&mut self, thin: &Thin, now_ns: u64) -> Result<(), CaptureError> {
         let done = match thin.class {
-            Class::Syscall => self.thin_syscalls()?,
+            Class::Syscall => self.thin_syscalls(thin, now_ns)?,
             Class::Sched => {
                 self.kernel.detach(Group::Sched);
+                self.settings.layers = Layers::all().without(Layer::Sched).bits() & self.settings.layers;
+                self.kernel.set(self.settings)?;
                 self.drop_layer(thin.class, "detached to hold the overhead budget");
                 Some(("context switches".to_owned(), "detached".to_owned()))
             }
@@ -38,9 +43,15 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// First fewer Python stacks at the end of waits, which are the dear part; then no system calls at all.
-    fn thin_syscalls(&mut self) -> Result<Option<(String, String)>, CaptureError> {
-        if self.settings.wait_stack_threshold < WAIT_STACK_MAX_NS {
+    /// Fewer Python stacks at the end of waits, where these are the dear part; else no system
+    /// calls at all: a job that makes a hundred thousand a second pays for each.
+    fn thin_syscalls(&mut self, thin: &Thin, now_ns: u64) -> Result<Option<(String, String)>, CaptureError> {
+        let stacks = self.kernel.counters("hits", HIT_WAIT_STACK + 1).pop().unwrap_or(0);
+        let (seen, since) = std::mem::replace(&mut self.wait_stacks_seen, (stacks, now_ns));
+        let since = if since == 0 { self.meta.start_ns } else { since };
+        let rate = stacks.saturating_sub(seen) as f64 * 1e9 / now_ns.saturating_sub(since).max(1) as f64;
+        let of_stacks = rate * self.budget.meter.prices.get(Class::Python) / 1e9;
+        if of_stacks * 2.0 > thin.share && self.settings.wait_stack_threshold < WAIT_STACK_MAX_NS {
             let threshold = (self.settings.wait_stack_threshold * 5).min(WAIT_STACK_MAX_NS);
             self.settings.wait_stack_threshold = threshold;
             self.kernel.set(self.settings)?;

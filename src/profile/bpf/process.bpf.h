@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
 /* Follows the targets: forks join them before they run, the dead leave. */
 #pragma once
-#include "common.bpf.h"
+#include "sched.bpf.h"
 
 static __always_inline void task_event(struct task_struct *task, u32 kind, u32 id, u32 aux, u64 wakeup)
 {
@@ -54,6 +54,8 @@ int BPF_PROG(on_exit, struct task_struct *task)
 	if (!target_of(tgid))
 		return 0;
 	bool last = BPF_CORE_READ(task, signal, live.counter) == 0;
+	/* Its last switch comes when it is no target any more. */
+	last_on_cpu(task);
 	/* Waking the reader costs the target up to 20 us; a thread's end can wait for the next tick. */
 	task_event(task, KIND_EXIT, 0, last, last ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
 	if (last)

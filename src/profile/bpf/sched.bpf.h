@@ -131,6 +131,23 @@ static __always_inline void on_cpu(struct task_struct *task, struct target *targ
 	count_hit(HIT_SWITCH, 1);
 }
 
+/* The running thread ends here: what it ran since it got the CPU. */
+static __always_inline void last_on_cpu(struct task_struct *task)
+{
+	struct settings *s = get_settings();
+	if (!s || !(s->layers & LAYER_SCHED))
+		return;
+	struct thread_state *t = state_of(task);
+	if (!t)
+		return;
+	struct head h;
+	u64 now = bpf_ktime_get_ns();
+	head_of(&h, task, since(t->on_since, task), now, KIND_ON_CPU);
+	h.id = bpf_get_smp_processor_id();
+	emit_slice(&h, sizeof(h));
+	t->on_since = now;
+}
+
 SEC("tp_btf/sched_switch")
 int BPF_PROG(on_switch, bool preempt, struct task_struct *prev, struct task_struct *next, unsigned int state)
 {
