@@ -133,9 +133,9 @@ fn forks_are_followed() {
     let (trace, _) = record(&options(script.pid()));
     let children: Vec<u32> = trace.processes.iter().map(|p| p.pid).filter(|pid| *pid != script.pid()).collect();
     assert!(children.len() >= 5, "{children:?}");
-    // Each ran 20 ms and ended, most of them without ever leaving the CPU; the last may be cut.
+    // Each ran 20 ms and ended, most of them without ever leaving the CPU; the first and the last may be cut.
     let ran = children.iter().filter(|pid| seconds(&trace, **pid, Layer::Sched, "running") > 0.015).count();
-    assert!(ran + 1 >= children.len(), "{ran} of {}", children.len());
+    assert!(ran + 2 >= children.len(), "{ran} of {}", children.len());
     assert!(seconds(&trace, script.pid(), Layer::Sched, "wait") > 0.0, "the parent waits for them");
 }
 

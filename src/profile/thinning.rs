@@ -23,7 +23,7 @@ impl Session<'_> {
             Class::Syscall => self.thin_syscalls(thin, now_ns)?,
             Class::Sched => {
                 self.kernel.detach(Group::Sched);
-                self.settings.layers = Layers::all().without(Layer::Sched).bits() & self.settings.layers;
+                self.settings.layers &= Layers::all().without(Layer::Sched).bits();
                 self.kernel.set(self.settings)?;
                 self.drop_layer(thin.class, "detached to hold the overhead budget");
                 Some(("context switches".to_owned(), "detached".to_owned()))
