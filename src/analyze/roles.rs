@@ -148,7 +148,9 @@ impl Roles {
 fn lead_score(index: &Index<'_>, t: &ThreadTotals, thread: usize) -> (bool, bool, bool, bool, u64) {
     let info = &index.trace.threads[thread];
     let is_main = index.trace.processes.get(info.process.0 as usize).is_some_and(|p| p.pid == info.tid);
-    let active = !is_passive(t);
+    // Without Python, a main thread that hardly runs waits for threads that do the work.
+    let waits = t.python_ns == 0 && t.ops == 0 && t.sched_ns > 0 && t.running_ns * 20 < t.sched_ns;
+    let active = !is_passive(t) && !waits;
     (
         t.markers + t.optimizer > 0,
         t.backward > 0,

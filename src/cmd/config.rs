@@ -46,7 +46,13 @@ impl Config {
         let Some(path) = given.map(Path::to_owned).or_else(usual_path) else { return Ok(Config::default()) };
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(error) if given.is_none() && error.kind() == io::ErrorKind::NotFound => return Ok(Config::default()),
+            // HOME may still be another user's (sudo -u, setpriv): what can't be read there is not ours.
+            Err(error)
+                if given.is_none()
+                    && matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) =>
+            {
+                return Ok(Config::default());
+            }
             Err(error) => return Err(Error::usage(format!("cannot read {}", path.display())).because(error)),
         };
         if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {

@@ -117,7 +117,17 @@ impl Pythons {
         });
         let memory = ProcessMemory(pid);
         for mapping in detect::candidates(executable.as_deref(), maps) {
-            let Some(symbols) = self.symbols(pid, mapping) else { continue };
+            let symbols = match self.symbols(pid, mapping) {
+                Ok(Some(symbols)) => symbols,
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied && looks_like_python(mapping) => {
+                    if !self.refused.insert((pid, mapping.file)) {
+                        return Ok(None);
+                    }
+                    let path = mapping.path.display();
+                    return Err(format!("not permitted to read {path}: needs root or CAP_DAC_READ_SEARCH"));
+                }
+                Ok(None) | Err(_) => continue,
+            };
             let known = self.processes.get(&pid);
             if let Some(process) = known
                 && process.interpreter.file == mapping.file
@@ -278,17 +288,22 @@ impl Pythons {
             .map_err(|error| format!("cannot have the kernel walk Python {}: {error}", process.interpreter.version))
     }
 
-    fn symbols(&mut self, pid: u32, mapping: &Mapping) -> Option<Arc<Symbols>> {
+    fn symbols(&mut self, pid: u32, mapping: &Mapping) -> io::Result<Option<Arc<Symbols>>> {
         if let Some(known) = self.files.get(&mapping.file) {
-            return known.clone();
+            return Ok(known.clone());
         }
         if self.files.len() >= FILES_KEPT {
             self.files.clear();
         }
-        let read = Symbols::read(pid, mapping).ok()?.map(Arc::new);
+        let read = Symbols::read(pid, mapping)?.map(Arc::new);
         self.files.insert(mapping.file, read.clone());
-        read
+        Ok(read)
     }
+}
+
+/// Whether a file that can't be read is a CPython by its name.
+fn looks_like_python(mapping: &Mapping) -> bool {
+    mapping.path.file_name().is_some_and(|name| name.to_string_lossy().contains("python"))
 }
 
 impl Process {
