@@ -28,10 +28,13 @@ fi
 
 [ $# -gt 0 ] || set -- examples/input_few_workers.py --seconds 120
 echo "== $python $*" >&2
-"$python" "$@" >/dev/null &
+# What a job says when it is stopped in the middle is not for the reader of the report.
+said=$(mktemp)
+"$python" "$@" >/dev/null 2>"$said" &
 job=$!
-trap 'kill $job 2>/dev/null || true' EXIT
+trap 'kill $job 2>/dev/null || true; rm -f "$said"' EXIT
 # Importing PyTorch and the first steps are not what makes training slow.
 sleep 8
+kill -0 $job 2>/dev/null || { cat "$said" >&2; echo "demo.sh: the job ended before it could be recorded" >&2; exit 1; }
 echo "== aictl profile --pid $job -d 10s -w demo.pftrace" >&2
 as_root "$aictl" profile --pid $job -d 10s -w demo.pftrace

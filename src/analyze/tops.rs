@@ -210,7 +210,10 @@ fn counted(index: &Index<'_>, length_s: f64) -> (Vec<TopRow>, Vec<TopRow>) {
         }
     }
     for f in index.trace.meta.iter().flat_map(|m| &m.files) {
-        let sum = files.entry((&f.path, &f.op)).or_default();
+        // One line for all sockets: their numbers say nothing, and a job may open thousands.
+        let path =
+            ["socket", "pipe"].into_iter().find(|kind| f.path.starts_with(&format!("{kind}:["))).unwrap_or(&f.path);
+        let sum = files.entry((path, &f.op)).or_default();
         sum.0 += f.count;
         sum.1 += f.bytes;
         sum.2 += f.total_ns;
