@@ -42,7 +42,10 @@ impl Session<'_> {
                     self.sched.on_cpu(&head, &mut self.out)
                 }
                 kind::OFF_CPU => match records::read::<OffCpu>(&item) {
-                    Some(record) => self.sched.off_cpu(&record, &mut self.out),
+                    Some(record) => {
+                        self.budget.meter.hit(head.tgid, head.tid, Class::Sched);
+                        self.sched.off_cpu(&record, &mut self.out)
+                    }
                     None => Ok(()),
                 },
                 kind::SYSCALL => match records::read::<Syscall>(&item) {
