@@ -3,4 +3,5 @@
 //! Reads /proc and /sys; changes nothing; uses no other room.
 
 pub mod maps;
+pub mod memory;
 pub mod process;

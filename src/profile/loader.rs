@@ -22,8 +22,6 @@ pub(crate) struct Settings {
     pub syscall_threshold: u64,
     /// A blocking call at least this long gets a Python stack, ns.
     pub wait_stack_threshold: u64,
-    /// Shorter on-CPU slices are merged away, ns.
-    pub oncpu_threshold: u64,
     /// What began earlier is taken to begin here, CLOCK_MONOTONIC ns.
     pub start: u64,
     /// `LAYER_*`.

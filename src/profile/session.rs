@@ -200,7 +200,6 @@ fn settings(options: &CaptureOptions, start: u64) -> Settings {
     Settings {
         syscall_threshold: nanos(options.syscall_threshold),
         wait_stack_threshold: WAIT_STACK_NS,
-        oncpu_threshold: 0,
         start,
         layers: options.layers.bits(),
         pad: 0,

@@ -116,7 +116,6 @@ struct stack {
 struct settings {
 	u64 syscall_threshold;  /* ns; shorter system calls are only counted */
 	u64 wait_stack_threshold; /* ns; a blocking call at least this long gets a Python stack */
-	u64 oncpu_threshold;    /* ns; shorter on-CPU slices are merged away */
 	u64 start;              /* CLOCK_MONOTONIC ns: what began earlier is taken to begin here */
 	u32 layers;             /* LAYER_* */
 	u32 pad;

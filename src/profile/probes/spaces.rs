@@ -6,6 +6,7 @@ use rustc_hash::FxHashMap;
 
 use super::elf::Elf;
 use crate::host::maps::{self, Mapping};
+use crate::host::memory;
 
 /// The longest text read from a process.
 const MOST_TEXT: usize = 1024;
@@ -57,24 +58,14 @@ impl Spaces {
     }
 }
 
-/// Reads from a process's memory; fewer bytes where the mapping ends.
-pub(crate) fn read_memory(pid: u32, address: u64, bytes: &mut [u8]) -> usize {
-    let local = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
-    let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: bytes.len() };
-    // SAFETY: the local part is our own buffer of that length; the remote part is only read,
-    // and the kernel checks it.
-    let read = unsafe { libc::process_vm_readv(pid as libc::pid_t, &local, 1, &remote, 1, 0) };
-    usize::try_from(read).unwrap_or(0)
-}
-
 /// Reads a NUL-ended text that begins with `begin` from a process; `begin` itself if it is gone.
 pub(crate) fn read_text(pid: u32, address: u64, begin: &str) -> String {
     let mut bytes = [0; MOST_TEXT];
     // Up to the page's end first: what follows may not be mapped.
     let length = MOST_TEXT.min(4096 - (address % 4096) as usize);
-    let mut read = read_memory(pid, address, &mut bytes[..length]);
+    let mut read = memory::read(pid, address, &mut bytes[..length]);
     if read == length && read < MOST_TEXT && !bytes[..read].contains(&0) {
-        read += read_memory(pid, address + length as u64, &mut bytes[length..]);
+        read += memory::read(pid, address + length as u64, &mut bytes[length..]);
     }
     let text = String::from_utf8_lossy(bytes[..read].split(|b| *b == 0).next().unwrap_or_default()).into_owned();
     if text.starts_with(begin) { text } else { begin.to_owned() }

@@ -14,7 +14,8 @@ use aya::{Ebpf, EbpfLoader};
 use super::test_sink::{Recorder, Seen};
 use super::*;
 use crate::host::maps;
-use crate::profile::records;
+use crate::profile::loader::Settings;
+use crate::profile::{Layers, records};
 
 const WORK: &str = include_str!("fixtures/work.py");
 const MAIN: &str = r#"
@@ -160,8 +161,9 @@ struct Watched {
 fn watch(mut bpf: Ebpf, pid: u32, hz: u32, duration: Duration, change: impl FnOnce(&mut PyProcess)) -> Watched {
     let mut targets: HashMap<_, u32, [u64; 3]> = HashMap::try_from(bpf.take_map("targets").unwrap()).unwrap();
     targets.insert(pid, [0; 3], 0).unwrap();
-    let mut settings: Array<_, [u64; 5]> = Array::try_from(bpf.take_map("settings").unwrap()).unwrap();
-    settings.set(0, [0, 1_000_000, 0, 0, 8], 0).unwrap();
+    let mut settings: Array<_, Settings> = Array::try_from(bpf.take_map("settings").unwrap()).unwrap();
+    let layers = Layers::none().with(Layer::Python).bits();
+    settings.set(0, Settings { wait_stack_threshold: 1_000_000, layers, ..Settings::default() }, 0).unwrap();
     let hits = PerCpuArray::try_from(bpf.take_map("hits").unwrap()).unwrap();
     let lost = PerCpuArray::try_from(bpf.take_map("lost").unwrap()).unwrap();
     let mut ring = RingBuf::try_from(bpf.take_map("samples").unwrap()).unwrap();

@@ -25,22 +25,13 @@ pub(crate) trait Memory {
     }
 }
 
-/// A live process, read by process_vm_readv: it is not stopped and does not notice.
+/// A live process.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ProcessMemory(pub u32);
 
 impl Memory for ProcessMemory {
     fn read(&self, address: u64, buffer: &mut [u8]) -> bool {
-        if buffer.is_empty() {
-            return true;
-        }
-        let Ok(pid) = libc::pid_t::try_from(self.0) else { return false };
-        let local = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-        let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: buffer.len() };
-        // SAFETY: `local` describes `buffer`, which lives and is borrowed mutably over the call;
-        // `remote` is only an address in another process, checked by the kernel.
-        let read = unsafe { libc::process_vm_readv(pid, &local, 1, &remote, 1, 0) };
-        usize::try_from(read).is_ok_and(|read| read == buffer.len())
+        buffer.is_empty() || crate::host::memory::read(self.0, address, buffer) == buffer.len()
     }
 }
 
