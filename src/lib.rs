@@ -8,4 +8,5 @@ pub mod cmd;
 pub mod host;
 pub mod profile;
 pub mod trace;
+pub mod tui;
 pub mod view;

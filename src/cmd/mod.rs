@@ -13,6 +13,7 @@ mod profile;
 mod recording;
 mod report;
 mod settings;
+mod timeline;
 mod values;
 
 use std::ffi::OsString;
@@ -86,6 +87,7 @@ $XDG_CONFIG_HOME/aictl/config.yaml, or ~/.config/aictl/config.yaml."
 enum Command {
     Profile(profile::Args),
     Report(report::Args),
+    Timeline(timeline::Args),
     Completions(completions::Args),
 }
 
@@ -122,6 +124,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = match cli.command {
         Command::Profile(args) => profile::run(args, &settings),
         Command::Report(args) => report::run(args, &settings),
+        Command::Timeline(args) => timeline::run(args, &settings),
         Command::Completions(args) => completions::run(&args, &settings),
     };
     match done {

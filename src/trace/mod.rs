@@ -9,6 +9,8 @@ mod build;
 mod chrome;
 #[cfg(test)]
 mod foreign_tests;
+mod live;
+mod lod;
 mod memory;
 mod meta;
 mod model;
@@ -22,6 +24,8 @@ mod tests;
 
 pub use args::ArgPool;
 pub use chrome::ChromeWriter;
+pub use live::{Batch, Changes, Growth};
+pub use lod::{CLASSES, Cell, Class, TrackIndex};
 pub use memory::MemorySink;
 pub use meta::{CaptureMeta, FileTotal, LayerState, LayerStatus, LostEvents, PythonMeta, SyscallTotal, Thinned};
 pub use model::{

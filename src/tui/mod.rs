@@ -1,0 +1,21 @@
+//! The timeline in a terminal: a recording, or a capture still running, to move and zoom in.
+//!
+//! Uses `trace`, `analyze` and `view`. `scene` is the recording made ready, `state` what the user
+//! sees of it, `update` turns messages into changes and effects, `view` draws, `term` is the
+//! guard of the terminal. Opens no file: effects are values that `cmd` performs.
+
+mod palette;
+mod run;
+pub mod scene;
+mod snapshot;
+pub mod state;
+mod svg;
+mod term;
+mod update;
+mod view;
+
+pub use palette::{Background, Colors, Look, Marks};
+pub use run::{Feed, run};
+pub use snapshot::{Snapshot, snapshot};
+pub use term::{TerminalGuard, restore_on_panic};
+pub use update::{Effect, Msg, Outcome, update};

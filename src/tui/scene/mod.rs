@@ -1,0 +1,87 @@
+//! The recording made ready for looking at: levels of detail, the tree of rows, steps, partners,
+//! the verdict. Plain data; knows nothing of what is on the screen.
+
+mod class;
+mod tree;
+
+use std::sync::Arc;
+
+use crate::analyze::Report;
+use crate::trace::{Class, Slice, Trace, TrackId, TrackIndex};
+
+pub use class::class_of;
+pub use tree::{Node, NodeId, NodeKind, Tree};
+
+/// A stretch of time, never empty: `to_ns > from_ns`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// First nanosecond.
+    pub from_ns: u64,
+    /// First nanosecond after it.
+    pub to_ns: u64,
+}
+
+impl Window {
+    /// A window of at least one nanosecond.
+    pub fn new(from_ns: u64, to_ns: u64) -> Window {
+        let from_ns = from_ns.min(u64::MAX - 1);
+        Window { from_ns, to_ns: to_ns.max(from_ns + 1) }
+    }
+
+    /// Length in ns, at least 1.
+    pub fn len_ns(self) -> u64 {
+        self.to_ns - self.from_ns
+    }
+
+    /// Whether a moment is inside.
+    pub fn holds(self, ts_ns: u64) -> bool {
+        (self.from_ns..self.to_ns).contains(&ts_ns)
+    }
+}
+
+/// One slice of the recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SliceRef {
+    /// Its track.
+    pub track: TrackId,
+    /// Its index on the track.
+    pub index: u32,
+}
+
+/// A recording made ready. Everything here can be rebuilt from `trace`.
+#[derive(Debug, Clone, Default)]
+pub struct Scene {
+    /// The recording, shared with what reads it in the background.
+    pub trace: Arc<Trace>,
+    /// One a track.
+    pub index: Vec<TrackIndex>,
+    /// By [`StrId`](crate::trace::StrId).
+    pub classes: Vec<Class>,
+    /// Rank → process → thread → track.
+    pub tree: Tree,
+    /// The whole recording; `None` while it holds nothing.
+    pub bounds: Option<Window>,
+    /// The judge's report, once it has spoken.
+    pub report: Option<Report>,
+}
+
+impl Scene {
+    /// Makes a recording ready.
+    pub fn new(trace: Arc<Trace>) -> Scene {
+        let classes: Vec<Class> = class::classes(&trace, 0);
+        let index = trace.tracks.iter().map(|track| TrackIndex::build(track, &classes, &|_| true)).collect();
+        let tree = Tree::of(&trace);
+        let bounds = trace.bounds_ns().map(|(from, to)| Window::new(from, to));
+        Scene { trace, index, classes, tree, bounds, report: None }
+    }
+
+    /// The slice itself; `None` for one that is not there (any more).
+    pub fn slice(&self, at: SliceRef) -> Option<&Slice> {
+        self.trace.tracks.get(at.track.0 as usize)?.slices.get(at.index as usize)
+    }
+
+    /// Its name.
+    pub fn name(&self, at: SliceRef) -> &str {
+        self.slice(at).map_or("", |s| self.trace.text(s.name))
+    }
+}

@@ -1,0 +1,47 @@
+//! One frame without a terminal.
+
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use ratatui::buffer::Buffer;
+
+use super::palette::Look;
+use super::state::State;
+use super::svg;
+use super::view;
+
+/// A frame as text or as a picture.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    buffer: Buffer,
+    look: Look,
+}
+
+/// Draws one frame of the state's size.
+pub fn snapshot(state: &State, look: Look) -> Snapshot {
+    let backend = TestBackend::new(state.size.columns, state.size.rows);
+    let buffer = match Terminal::new(backend) {
+        Ok(mut terminal) => match terminal.draw(|frame| view::draw(state, look, frame)) {
+            Ok(done) => done.buffer.clone(),
+            Err(never) => match never {},
+        },
+        Err(never) => match never {},
+    };
+    Snapshot { buffer, look }
+}
+
+impl Snapshot {
+    /// The characters, a line a row, without trailing spaces.
+    pub fn text(&self) -> String {
+        let width = usize::from(self.buffer.area.width).max(1);
+        let row = |cells: &[ratatui::buffer::Cell]| {
+            let text: String = cells.iter().map(|cell| cell.symbol()).collect();
+            format!("{}\n", text.trim_end())
+        };
+        self.buffer.content.chunks(width).map(row).collect()
+    }
+
+    /// The frame as an SVG document.
+    pub fn svg(&self) -> String {
+        svg::svg(&self.buffer, self.look)
+    }
+}
