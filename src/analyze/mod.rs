@@ -24,6 +24,7 @@ mod straggler;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod timing;
 mod tops;
 mod verdict;
 mod words;
@@ -35,3 +36,4 @@ pub use report::{
     BreakdownRow, Capture, Category, Evidence, ProcessRow, REPORT_SCHEMA, Report, Steps, Straggler, TopRow, Tops,
     Verdict, VerdictKind,
 };
+pub use timing::{StepTimes, judge_steps};

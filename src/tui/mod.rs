@@ -5,6 +5,7 @@
 //! guard of the terminal. Opens no file: effects are values that `cmd` performs.
 
 mod palette;
+pub mod panel;
 mod run;
 pub mod scene;
 mod snapshot;

@@ -34,6 +34,7 @@ pub fn run<B: Backend<Error = io::Error>>(
     loop {
         terminal.draw(|frame| view::draw(state, look, frame))?;
         let mut messages = feed.poll()?;
+        messages.push(Msg::Tick);
         if event::poll(FRAME)? {
             match event::read()? {
                 Event::Key(key) => messages.push(Msg::Key(key)),

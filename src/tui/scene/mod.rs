@@ -6,7 +6,7 @@ mod tree;
 
 use std::sync::Arc;
 
-use crate::analyze::Report;
+use crate::analyze::{Report, StepTimes};
 use crate::trace::{Class, Slice, Trace, TrackId, TrackIndex};
 
 pub use class::class_of;
@@ -63,6 +63,8 @@ pub struct Scene {
     pub bounds: Option<Window>,
     /// The judge's report, once it has spoken.
     pub report: Option<Report>,
+    /// Steps by driving thread, once the judge has spoken.
+    pub steps: Vec<StepTimes>,
 }
 
 impl Scene {
@@ -72,7 +74,7 @@ impl Scene {
         let index = trace.tracks.iter().map(|track| TrackIndex::build(track, &classes, &|_| true)).collect();
         let tree = Tree::of(&trace);
         let bounds = trace.bounds_ns().map(|(from, to)| Window::new(from, to));
-        Scene { trace, index, classes, tree, bounds, report: None }
+        Scene { trace, index, classes, tree, bounds, report: None, steps: Vec::new() }
     }
 
     /// The slice itself; `None` for one that is not there (any more).

@@ -10,6 +10,7 @@ pub use filter::Filter;
 pub use history::History;
 pub use lines::{Line, LineKind};
 
+use super::panel::Work;
 use super::scene::{NodeId, Scene, SliceRef, Window};
 
 /// A terminal's size in cells.
@@ -158,6 +159,10 @@ pub struct State {
     pub panel: Panel,
     /// Lines the panel is scrolled down by, or its chosen row.
     pub panel_row: usize,
+    /// The arrow keys move in the panel, not among the tracks.
+    pub panel_focus: bool,
+    /// The panel's statistics.
+    pub work: Work,
     /// What is left out.
     pub filter: Filter,
     /// The last search.
@@ -194,6 +199,8 @@ impl State {
             mode: Mode::default(),
             panel: Panel::default(),
             panel_row: 0,
+            panel_focus: false,
+            work: Work::default(),
             filter: Filter::default(),
             search: None,
             live: None,

@@ -9,7 +9,7 @@ use crossterm::event::{KeyEvent, MouseEvent};
 
 use super::scene::Window;
 use super::state::{Live, Message, Size, State};
-use crate::analyze::Report;
+use crate::analyze::{Report, StepTimes};
 use crate::trace::Batch;
 
 /// What happens to the viewer.
@@ -26,7 +26,9 @@ pub enum Msg {
     /// News of the capture.
     Live(Live),
     /// The judge has spoken.
-    Judged(Box<Report>),
+    Judged(Box<Report>, Vec<StepTimes>),
+    /// A frame has passed: work that takes longer than one goes on.
+    Tick,
     /// An effect was performed.
     Done(Outcome),
 }
@@ -68,6 +70,9 @@ pub enum Outcome {
     Compared(Vec<String>),
 }
 
+/// Slices looked at per frame by work that takes longer than one.
+const PORTION: usize = 200_000;
+
 /// Changes the state by a message.
 pub fn update(state: &mut State, msg: Msg) -> Vec<Effect> {
     match msg {
@@ -79,7 +84,13 @@ pub fn update(state: &mut State, msg: Msg) -> Vec<Effect> {
             let follows = state.live.as_ref().is_none_or(|old| old.follows);
             state.live = Some(Live { follows, ..live });
         }
-        Msg::Judged(report) => state.scene.report = Some(*report),
+        Msg::Judged(report, steps) => {
+            state.scene.report = Some(*report);
+            state.scene.steps = steps;
+        }
+        Msg::Tick => {
+            state.advance_panel(PORTION);
+        }
         Msg::Done(Outcome::Said(text)) => state.message = Some(Message { text, bad: false }),
         Msg::Done(Outcome::Failed(text)) => state.message = Some(Message { text, bad: true }),
         Msg::Done(Outcome::Compared(lines)) => {
