@@ -57,6 +57,10 @@ pub enum Effect {
     },
     /// Stop this program, as Ctrl-Z does.
     Suspend,
+    /// Draw the whole screen afresh, as Ctrl-L does: something else wrote on it.
+    Redraw,
+    /// Answer to a [`Msg::Tick`]: work went on that is not done, so draw and tick again.
+    Again,
 }
 
 /// How an effect went.
@@ -89,7 +93,9 @@ pub fn update(state: &mut State, msg: Msg) -> Vec<Effect> {
             state.scene.steps = steps;
         }
         Msg::Tick => {
-            state.advance_panel(PORTION);
+            if !state.advance_panel(PORTION) {
+                return vec![Effect::Again];
+            }
         }
         Msg::Done(Outcome::Said(text)) => state.message = Some(Message { text, bad: false }),
         Msg::Done(Outcome::Failed(text)) => state.message = Some(Message { text, bad: true }),
