@@ -27,7 +27,7 @@ const FRAME: Duration = Duration::from_millis(33);
 /// Runs the viewer until the user leaves it.
 pub fn run<B: Backend<Error = io::Error>>(
     state: &mut State,
-    look: Look,
+    mut look: Look,
     terminal: &mut Terminal<B>,
     feed: &mut dyn Feed,
 ) -> io::Result<()> {
@@ -48,8 +48,12 @@ pub fn run<B: Backend<Error = io::Error>>(
             let mut answers = Vec::new();
             for message in next {
                 for effect in update(state, message) {
-                    if effect == Effect::Quit {
-                        return Ok(());
+                    match effect {
+                        Effect::Quit => return Ok(()),
+                        Effect::Redraw => terminal.clear()?,
+                        Effect::Background(background) => look.background = background,
+                        Effect::Marks(marks) => look.marks = marks,
+                        _ => {}
                     }
                     answers.extend(feed.perform(effect, state));
                 }

@@ -3,6 +3,7 @@
 mod filter;
 mod history;
 mod lines;
+mod scroll;
 
 use std::collections::BTreeSet;
 

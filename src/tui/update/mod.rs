@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use crossterm::event::{KeyEvent, MouseEvent};
 
+use super::palette::{Background, Marks};
 use super::scene::Window;
 use super::state::{Live, Message, Size, State};
 use crate::analyze::{Report, StepTimes};
@@ -61,6 +62,10 @@ pub enum Effect {
     Redraw,
     /// Answer to a [`Msg::Tick`]: work went on that is not done, so draw and tick again.
     Again,
+    /// The background is not what was thought; the loop changes its look, and then tells.
+    Background(Background),
+    /// Draw with other signs; the loop changes its look, and then tells.
+    Marks(Marks),
 }
 
 /// How an effect went.

@@ -10,7 +10,9 @@ use crate::tui::state::{LineKind, State};
 /// Draws the rows from the first visible one on.
 pub fn draw(state: &State, look: Look, area: Rect, buffer: &mut Buffer) {
     let mut cells = Vec::new();
-    for (y, line) in (area.top()..area.bottom()).zip(&state.lines) {
+    let height = usize::from(area.height);
+    for (row, y) in (area.top()..area.bottom()).enumerate() {
+        let Some(line) = state.line_on_row(row, height).and_then(|at| state.lines.get(at)) else { break };
         if let LineKind::Depth(track, depth) = line.kind {
             let (Some(index), Some(data)) =
                 (state.scene.index.get(track.0 as usize), state.scene.trace.tracks.get(track.0 as usize))

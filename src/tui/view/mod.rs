@@ -1,6 +1,9 @@
 //! Draws the state.
 
 mod body;
+mod bottom;
+mod finder;
+mod help;
 mod layout;
 
 use ratatui::Frame;
@@ -12,6 +15,11 @@ pub use layout::{Areas, areas};
 
 /// Draws one frame.
 pub fn draw(state: &State, look: Look, frame: &mut Frame<'_>) {
-    let areas = areas(state, frame.area());
-    body::draw(state, look, areas.body, frame.buffer_mut());
+    let screen = frame.area();
+    let areas = areas(state, screen);
+    let buffer = frame.buffer_mut();
+    body::draw(state, look, areas.body, buffer);
+    bottom::draw(state, look, areas.bottom, buffer);
+    finder::draw(state, look, areas.body, buffer);
+    help::draw(state, look, screen, buffer);
 }
