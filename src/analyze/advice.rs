@@ -6,10 +6,12 @@ use super::causes::{Causes, evidence_at};
 use super::classify::How;
 use super::index::Index;
 use super::input;
+use super::names::CallKind;
 use super::report::{Category, Evidence, Straggler, VerdictKind};
 use super::roles::Roles;
 use super::verdict::{Decision, Parts};
 use super::words::{category, frame, how, line, percent};
+use crate::trace::{Flags, Layer, Slice};
 
 /// What the words are made of.
 pub(super) struct Facts<'a, 't> {
@@ -56,14 +58,11 @@ pub(super) fn words(f: &Facts<'_, '_>) -> (Vec<Evidence>, String) {
             percent(preempted),
             f.of_each()
         );
-        because.push(Evidence { text, track: None, ts_ns: None, dur_ns: None });
+        let place = f.breakdown.preempted_longest.0.map(|(thread, slice)| (thread, Layer::Sched, slice));
+        because.push(evidence_at(f.index, text, place));
     }
     because.truncate(5);
     (because, advice)
-}
-
-fn plain(text: String) -> Evidence {
-    Evidence { text, track: None, ts_ns: None, dur_ns: None }
 }
 
 /// The rest of the picture in one line.
@@ -72,7 +71,9 @@ fn rest(f: &Facts<'_, '_>, but: Category) -> Option<Evidence> {
         Category::ALL.into_iter().filter(|c| *c != but && f.part(*c) >= 0.05).map(|c| (c, f.part(c))).collect();
     others.sort_by(|a, b| b.1.total_cmp(&a.1));
     let text: Vec<String> = others.iter().map(|(c, s)| format!("{} {}", percent(*s), category(*c))).collect();
-    (!text.is_empty()).then(|| plain(format!("the rest: {}", text.join(", "))))
+    let (first, _) = others.first()?;
+    let causes = Causes::of(f.index, f.breakdown, *first);
+    Some(causes.evidence(format!("the rest: {}", text.join(", "))))
 }
 
 fn cpu(f: &Facts<'_, '_>) -> (Vec<Evidence>, String) {
@@ -167,13 +168,14 @@ fn communication(f: &Facts<'_, '_>) -> (Vec<Evidence>, String) {
     ))];
     let who = |s: &Straggler| s.rank.map_or(format!("pid {}", s.pid), |r| format!("rank {r} (pid {})", s.pid));
     for s in f.stragglers.iter().take(2) {
-        because.push(plain(format!(
+        let text = format!(
             "{} comes last in {} of the steps, {:.1} ms late: {}",
             who(s),
             percent(s.last_share),
             s.late_ms,
             s.because
-        )));
+        );
+        because.push(Evidence { text, track: s.track.clone(), ts_ns: s.ts_ns, dur_ns: s.dur_ns });
     }
     because.extend(rest(f, Category::Communication));
     let advice = match f.stragglers.first() {
@@ -228,7 +230,24 @@ pub(super) fn heaviest_file(f: &Facts<'_, '_>, operations: &[&str]) -> Option<Ev
     } else {
         String::new()
     };
-    Some(plain(format!("{} {}: {} calls, {seconds:.2} s{rate}", most.op, most.path, most.count)))
+    let text = format!("{} {}: {} calls, {seconds:.2} s{rate}", most.op, most.path, most.count);
+    Some(evidence_at(f.index, text, longest_call(f.index, &most.path, &most.op)))
+}
+
+/// The longest system call on a file, where calls were recorded.
+fn longest_call(index: &Index<'_>, path: &str, operation: &str) -> Option<(usize, Layer, u32)> {
+    let path = index.trace.strings.find(path)?;
+    let kind = |name| match operation {
+        "read" => index.name(name).call == CallKind::Read,
+        "write" => index.name(name).call == CallKind::Write,
+        _ => index.name(name).call == CallKind::Sync,
+    };
+    let calls = index.threads.iter().enumerate().filter_map(|(thread, tracks)| Some((thread, tracks.syscall?)));
+    calls
+        .flat_map(|(thread, track)| track.slices.iter().enumerate().map(move |(i, slice)| (thread, i, slice)))
+        .filter(|(_, _, s)| kind(s.name) && index.arg_str(s, index.keys.path) == Some(path))
+        .max_by_key(|(thread, i, s)| (s.dur_ns, std::cmp::Reverse((*thread, *i))))
+        .map(|(thread, i, _)| (thread, Layer::Syscall, u32::try_from(i).unwrap_or(u32::MAX)))
 }
 
 fn gpu(f: &Facts<'_, '_>) -> (Vec<Evidence>, String) {
@@ -237,7 +256,7 @@ fn gpu(f: &Facts<'_, '_>) -> (Vec<Evidence>, String) {
     let at = causes.spent_at().map(|s| line(f.index, s.frame, s.line));
     let mut because = Vec::new();
     if let Some(busy) = f.gpu_busy {
-        because.push(plain(format!("the GPU is busy {} of the time", percent(busy))));
+        because.push(longest_kernel(f.index, format!("the GPU is busy {} of the time", percent(busy))));
     }
     because.push(causes.evidence(format!(
         "{} {} the host waits for the GPU{}{}",
@@ -252,6 +271,21 @@ fn gpu(f: &Facts<'_, '_>) -> (Vec<Evidence>, String) {
         at.map(|at| format!("; the host waits at {at}")).unwrap_or_else(|| "or use more GPUs".to_owned())
     );
     (because, advice)
+}
+
+/// A fact about the device, with its longest measured piece of work.
+fn longest_kernel(index: &Index<'_>, text: String) -> Evidence {
+    let tracks = index.trace.tracks.iter().filter(|t| t.layer == Layer::Gpu);
+    let measured = |s: &&Slice| !s.flags.has(Flags::ESTIMATE);
+    let longest = tracks
+        .flat_map(|track| track.slices.iter().filter(measured).map(move |slice| (track, slice)))
+        .max_by_key(|(_, s)| (s.dur_ns, std::cmp::Reverse(s.start_ns)));
+    Evidence {
+        text,
+        track: longest.map(|(track, _)| index.path(track)),
+        ts_ns: longest.map(|(_, s)| s.start_ns),
+        dur_ns: longest.map(|(_, s)| s.dur_ns),
+    }
 }
 
 fn idle(f: &Facts<'_, '_>) -> (Vec<Evidence>, String) {

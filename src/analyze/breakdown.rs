@@ -48,6 +48,8 @@ pub(super) struct Breakdown {
     pub steps: Vec<Shares>,
     pub causes: FxHashMap<Cause, Tally>,
     pub preempted_ns: u64,
+    /// The longest stretch of it: thread and slice of its `cpu` track, ns.
+    pub preempted_longest: (Option<(usize, u32)>, u64),
     pub gil_ns: u64,
 }
 
@@ -63,6 +65,9 @@ impl Breakdown {
             *a += b;
         }
         self.preempted_ns += other.preempted_ns;
+        if other.preempted_longest.1 > self.preempted_longest.1 {
+            self.preempted_longest = other.preempted_longest;
+        }
         self.gil_ns += other.gil_ns;
         for (cause, tally) in &other.causes {
             let mine = self.causes.entry(*cause).or_insert(Tally { thread: tally.thread, ..Tally::default() });
@@ -77,6 +82,17 @@ impl Breakdown {
 
 /// Sweeps `thread` over `boundaries` (sorted; steps lie between neighbours).
 pub(super) fn sweep(index: &Index<'_>, roles: &Roles, thread: usize, boundaries: &[u64]) -> Breakdown {
+    sweep_seen(index, roles, thread, boundaries, |_, _, _| {})
+}
+
+/// Sweeps `thread` like [`sweep`], and tells `seen` every moment on the way: from, until, what for.
+pub(super) fn sweep_seen(
+    index: &Index<'_>,
+    roles: &Roles,
+    thread: usize,
+    boundaries: &[u64],
+    mut seen: impl FnMut(u64, u64, Category),
+) -> Breakdown {
     let mut result = Breakdown::default();
     let (Some(&first), Some(&last)) = (boundaries.first(), boundaries.last()) else { return result };
     result.steps = vec![Shares::default(); boundaries.len().saturating_sub(1)];
@@ -114,10 +130,14 @@ pub(super) fn sweep(index: &Index<'_>, roles: &Roles, thread: usize, boundaries:
         result.steps[step][category] += ns;
         if moment.preempted {
             result.preempted_ns += ns;
+            if ns > result.preempted_longest.1 {
+                result.preempted_longest = (Some((thread, layers.sched().slice)), ns);
+            }
         }
         if moment.how == How::Gil {
             result.gil_ns += ns;
         }
+        seen(now, until, moment.category);
         run.extend(moment, ns, thread, &mut result.causes);
         now = until;
     }

@@ -139,7 +139,7 @@ pub(super) fn evidence_at(
 ) -> Evidence {
     let found = place.and_then(|(thread, layer, slice)| {
         let track = Layers::track(index, thread, layer)?;
-        Some((index.track_path(thread, track), *track.slices.get(slice as usize)?))
+        Some((index.path(track), *track.slices.get(slice as usize)?))
     });
     Evidence {
         text,

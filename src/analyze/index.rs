@@ -5,7 +5,7 @@ use rustc_hash::FxHashMap;
 use super::classify::TINY_OP_NS;
 use super::frames::Frames;
 use super::names::{CallKind, NativeClass, OpKind, Reason, call_kind, cuda_waits, native_class, op_kind, sched_reason};
-use crate::trace::{Arg, ArgsId, Layer, Parent, Slice, StrId, Trace, Track};
+use crate::trace::{Arg, ArgsId, Layer, Parent, ProcessId, Slice, StrId, Trace, Track};
 
 /// Operators a second, left out to hold the budget, from which on unrecorded time in
 /// libtorch is taken for launches, where the recording itself does not tell: at this rate an
@@ -164,12 +164,27 @@ impl<'t> Index<'t> {
     }
 
     /// Where a slice lies, for people and for jumping to: "python3 812/python3 812/cpu".
-    pub fn track_path(&self, thread: usize, track: &Track) -> String {
-        let Some(t) = self.trace.threads.get(thread) else { return self.trace.text(track.name).to_owned() };
-        let process = self.trace.processes.get(t.process.0 as usize);
-        let (name, pid) = process.map_or(("", 0), |p| (p.name.as_str(), p.pid));
-        format!("{name} {pid}/{} {}/{}", t.name, t.tid, self.trace.text(track.name))
+    pub fn path(&self, track: &Track) -> String {
+        track_path(self.trace, track)
     }
+}
+
+/// Where a track lies, as evidence tells it: "python3 812/python3 812/cpu", "python3 812/GPU
+/// stream 7" for one of a process, the name alone for one of the whole recording.
+pub fn track_path(trace: &Trace, track: &Track) -> String {
+    let process = |id: ProcessId| {
+        let process = trace.processes.get(id.0 as usize);
+        process.map_or_else(String::new, |p| format!("{} {}/", p.name, p.pid))
+    };
+    let around = match track.parent {
+        Parent::Global => String::new(),
+        Parent::Process(id) => process(id),
+        Parent::Thread(id) => trace
+            .threads
+            .get(id.0 as usize)
+            .map_or_else(String::new, |t| format!("{}{} {}/", process(t.process), t.name, t.tid)),
+    };
+    around + trace.text(track.name)
 }
 
 /// A number that can't be negative.

@@ -23,31 +23,36 @@ const TOO_MUCH_LOST: f64 = 0.3;
 pub fn judge(trace: &Trace) -> Report {
     let index = Index::new(trace);
     let roles = Roles::of(&index);
-    let mut warnings = trace.warnings.clone();
-
     let found: Vec<Found> = roles.drivers.iter().map(|d| steps::find(&index, *d)).collect();
     let each: Vec<Breakdown> =
         roles.drivers.iter().zip(&found).map(|(d, f)| breakdown::sweep(&index, &roles, *d, &f.boundaries)).collect();
+    report(&index, &roles, &found, &each)
+}
+
+/// The report on drivers whose steps are found and whose time is added up.
+pub(super) fn report(index: &Index<'_>, roles: &Roles, found: &[Found], each: &[Breakdown]) -> Report {
+    let trace = index.trace;
+    let mut warnings = trace.warnings.clone();
     let mut all = Breakdown::default();
     each.iter().for_each(|b| all.add(b));
     let ranks: Vec<Rank<'_>> = roles
         .drivers
         .iter()
-        .zip(found.iter().zip(&each))
+        .zip(found.iter().zip(each))
         .map(|(thread, (found, breakdown))| Rank { thread: *thread, found, breakdown })
         .collect();
-    let stragglers = straggler::find(&index, &ranks);
+    let stragglers = straggler::find(index, &ranks);
 
     let total = all.all_ns();
     let parts: Parts = all.total.map(|n| if total == 0 { 0.0 } else { n as f64 / total as f64 });
-    let window = window(&found);
-    let gpu_busy = gpu_busy(&index, window);
+    let window = window(found);
+    let gpu_busy = gpu_busy(index, window);
     let model = found.iter().max_by(|a, b| a.trust.total_cmp(&b.trust).then(b.source.cmp(a.source)));
-    let steps = steps_of(&index, &roles, &found);
-    let decision = weigh(&index, &parts, &ranks, &stragglers, gpu_busy, model, total, &mut warnings);
+    let steps = steps_of(index, roles, found);
+    let decision = weigh(index, &parts, &ranks, &stragglers, gpu_busy, model, total, &mut warnings);
     let facts = Facts {
-        index: &index,
-        roles: &roles,
+        index,
+        roles,
         breakdown: &all,
         parts: &parts,
         decision,
@@ -59,8 +64,8 @@ pub fn judge(trace: &Trace) -> Report {
     let (because, advice) = words(&facts);
     Report {
         schema: REPORT_SCHEMA,
-        duration_s: duration_s(&index),
-        processes: processes(&index, &roles),
+        duration_s: duration_s(index),
+        processes: processes(index, roles),
         steps,
         breakdown: rows(&all, total),
         verdict: Verdict {
@@ -70,9 +75,9 @@ pub fn judge(trace: &Trace) -> Report {
             because,
             advice,
         },
-        top: tops::tops(&index, &roles),
+        top: tops::tops(index, roles),
         stragglers,
-        capture: capture(trace, &index),
+        capture: capture(trace, index),
         warnings,
     }
 }

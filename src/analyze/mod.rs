@@ -16,6 +16,8 @@ mod input;
 mod judge;
 mod layers;
 mod names;
+mod outliers;
+mod phases;
 mod report;
 mod roles;
 mod steps;
@@ -31,7 +33,10 @@ mod words;
 mod workers;
 
 pub use compare::{COMPARISON_SCHEMA, CategoryChange, Change, Comparison, TopChange, VerdictChange, compare};
+pub use index::track_path;
 pub use judge::judge;
+pub use outliers::Outlier;
+pub use phases::{Phases, window};
 pub use report::{
     BreakdownRow, Capture, Category, Evidence, ProcessRow, REPORT_SCHEMA, Report, Steps, Straggler, TopRow, Tops,
     Verdict, VerdictKind,

@@ -263,6 +263,15 @@ pub struct Straggler {
     pub last_share: f64,
     /// What it spends that time on.
     pub because: String,
+    /// Where it spends it longest: track, as in [`Evidence::track`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub track: Option<String>,
+    /// Start of that slice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ts_ns: Option<u64>,
+    /// Its length.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dur_ns: Option<u64>,
 }
 
 /// What the capture itself cost and lost.

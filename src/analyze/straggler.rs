@@ -1,6 +1,7 @@
 //! Ranks that keep the others waiting.
 
 use super::breakdown::{Breakdown, CATEGORIES, Shares};
+use super::causes::Causes;
 use super::index::Index;
 use super::report::{Category, Straggler};
 use super::steps::Found;
@@ -124,6 +125,7 @@ fn straggler(index: &Index<'_>, ranks: &[Rank<'_>], i: usize, over_ns: u64, last
         .max_by_key(|(cause, tally)| (tally.ns, std::cmp::Reverse(cause.line), std::cmp::Reverse(cause.frame)))
         .map(|(cause, _)| format!(", mostly in {}", super::words::frame(index, cause.frame)))
         .unwrap_or_default();
+    let longest = Causes::of(index, ranks[i].breakdown, most).evidence(String::new());
     Straggler {
         pid: process.pid,
         rank: process.rank,
@@ -135,6 +137,9 @@ fn straggler(index: &Index<'_>, ranks: &[Rank<'_>], i: usize, over_ns: u64, last
             super::words::category(most),
             (own[c] - more[c]) * 100.0
         ),
+        track: longest.track,
+        ts_ns: longest.ts_ns,
+        dur_ns: longest.dur_ns,
     }
 }
 

@@ -26,6 +26,8 @@ pub(super) struct Found {
     pub boundaries: Vec<u64>,
     /// Length of every step.
     pub lengths_ns: Vec<u64>,
+    /// Where steps begin and the last one ends, with missed beats filled in; empty without steps.
+    pub times_ns: Vec<u64>,
     /// How far the steps can be believed, 0–1.
     pub trust: f64,
 }
@@ -59,15 +61,17 @@ fn frames(index: &Index<'_>, thread: usize) -> Option<Found> {
 
 /// No steps: the thread's whole record as one span.
 fn none(index: &Index<'_>, thread: usize) -> Found {
+    let boundaries = record(index, thread).map_or_else(Vec::new, |(start, end)| vec![start, end]);
+    Found { source: "none", boundaries, ..Found::default() }
+}
+
+/// From where to where a thread was recorded.
+pub(super) fn record(index: &Index<'_>, thread: usize) -> Option<(u64, u64)> {
     let tracks = &index.threads[thread];
     let all = [tracks.sched, tracks.python, tracks.torch, tracks.syscall, tracks.cuda, tracks.nccl];
-    let start = all.iter().flatten().filter_map(|t| t.slices.first()).map(|s| s.start_ns).min();
-    let end = all.iter().flatten().flat_map(|t| t.slices.iter().rev().take(64)).map(Slice::end_ns).max();
-    let boundaries = match (start, end) {
-        (Some(start), Some(end)) if end > start => vec![start, end.min(index.end_ns.max(start + 1))],
-        _ => Vec::new(),
-    };
-    Found { source: "none", boundaries, ..Found::default() }
+    let start = all.iter().flatten().filter_map(|t| t.slices.first()).map(|s| s.start_ns).min()?;
+    let end = all.iter().flatten().flat_map(|t| t.slices.iter().rev().take(64)).map(Slice::end_ns).max()?;
+    (end > start).then(|| (start, end.min(index.end_ns.max(start + 1))))
 }
 
 /// Steps from the starts of slices that repeat.
@@ -76,7 +80,9 @@ fn from_starts(source: &'static str, anchor: String, starts: Vec<u64>, trust: f6
         return None;
     }
     let lengths_ns = starts.windows(2).map(|w| w[1] - w[0]).filter(|l| *l > 0).collect();
-    Some(Found { source, anchor: Some(anchor), boundaries: starts, lengths_ns, trust })
+    let mut times_ns = starts.clone();
+    times_ns.dedup();
+    Some(Found { source, anchor: Some(anchor), boundaries: starts, lengths_ns, times_ns, trust })
 }
 
 /// Steps the recording itself marks (`ProfilerStep#7`).
@@ -106,7 +112,8 @@ fn marked(index: &Index<'_>, thread: usize, torch: &[Slice]) -> Option<Found> {
     let text = index.trace.text(first.name);
     let anchor = text.split_once('#').map_or(text, |(name, _)| name).to_owned();
     let lengths_ns = whole.iter().map(|s| s.dur_ns).collect();
-    Some(Found { source: "marker", anchor: Some(anchor), boundaries, lengths_ns, trust: 1.0 })
+    let times_ns = boundaries.clone();
+    Some(Found { source: "marker", anchor: Some(anchor), boundaries, lengths_ns, times_ns, trust: 1.0 })
 }
 
 /// Steps by the optimizer. Where one step runs several (a GAN), the loader says how many.
@@ -153,5 +160,6 @@ fn frame_label(file: &str, line: u32, name: &str) -> String {
 /// Steps from a rhythm.
 fn from_rhythm(source: &'static str, anchor: String, starts: Vec<u64>, rhythm: Rhythm, trust: f64) -> Found {
     let trust = trust * (1.0 - rhythm.spread.min(0.6) / 2.0);
-    Found { source, anchor: Some(anchor), boundaries: starts, lengths_ns: rhythm.lengths_ns, trust }
+    let Rhythm { lengths_ns, times_ns, .. } = rhythm;
+    Found { source, anchor: Some(anchor), boundaries: starts, lengths_ns, times_ns, trust }
 }

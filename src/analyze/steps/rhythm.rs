@@ -9,6 +9,8 @@ pub(in crate::analyze) struct Rhythm {
     pub spread: f64,
     /// Length of every step, with missed beats filled in.
     pub lengths_ns: Vec<u64>,
+    /// When every step begins and the last one ends, with missed beats filled in.
+    pub times_ns: Vec<u64>,
 }
 
 /// Fewest beats that make a rhythm: three intervals.
@@ -44,13 +46,24 @@ pub(in crate::analyze) fn rhythm(starts: &[u64], may_miss: bool) -> Option<Rhyth
     let missed = may_miss && intervals.len() >= 8 && spread > 0.3;
     if missed && near * 10 >= intervals.len() * if spread > WIDEST { 8 } else { 9 } {
         let mut lengths_ns = Vec::new();
-        for interval in intervals.iter().filter(|i| fits(i)) {
-            let times = ((*interval as f64 / beat as f64).round() as u64).max(1);
-            lengths_ns.extend(std::iter::repeat_n(interval / times, times as usize));
+        let mut times_ns = vec![starts[0]];
+        let mut at = starts[0];
+        for interval in &intervals {
+            // What is no multiple of the beat is a pause: it has its place in time, and no length.
+            let times = if fits(interval) { ((*interval as f64 / beat as f64).round() as u64).max(1) } else { 1 };
+            if fits(interval) {
+                lengths_ns.extend(std::iter::repeat_n(interval / times, times as usize));
+            }
+            times_ns.extend((1..times).map(|i| at + interval / times * i));
+            at += interval;
+            times_ns.push(at);
         }
-        return Some(Rhythm { period_ns: beat, spread: 1.0 - near as f64 / intervals.len() as f64, lengths_ns });
+        let spread = 1.0 - near as f64 / intervals.len() as f64;
+        return Some(Rhythm { period_ns: beat, spread, lengths_ns, times_ns });
     }
-    (spread <= WIDEST).then_some(Rhythm { period_ns: median, spread, lengths_ns: intervals })
+    let mut times_ns = starts.to_vec();
+    times_ns.dedup();
+    (spread <= WIDEST).then_some(Rhythm { period_ns: median, spread, lengths_ns: intervals, times_ns })
 }
 
 /// The value below which the share `q` of `values` lies; `None` if there are none.
