@@ -99,7 +99,8 @@ fn long_slices(track: &Track, id: TrackId, found: &mut Vec<Outlier>) {
     }
     let limits: FxHashMap<StrId, (u64, f64)> =
         by_name.into_iter().filter_map(|(name, mut lengths)| Some((name, limit(&mut lengths)?))).collect();
-    let long = |s: &Slice| limits.get(&s.name).filter(|(_, limit)| s.dur_ns as f64 > *limit).map(|(typical, _)| *typical);
+    let long =
+        |s: &Slice| limits.get(&s.name).filter(|(_, limit)| s.dur_ns as f64 > *limit).map(|(typical, _)| *typical);
     for (i, slice) in track.slices.iter().enumerate() {
         if let Some(typical_ns) = long(slice) {
             found.push(Outlier {
@@ -120,7 +121,12 @@ mod tests {
 
     fn boundaries(lengths: &[u64]) -> Vec<u64> {
         let mut at = 0;
-        std::iter::once(0).chain(lengths.iter().map(|l| { at += l; at })).collect()
+        std::iter::once(0)
+            .chain(lengths.iter().map(|l| {
+                at += l;
+                at
+            }))
+            .collect()
     }
 
     #[test]

@@ -137,7 +137,8 @@ mod tests {
             now = until;
         }
         assert_eq!(phases.stretches().count(), 1000);
-        for (from, to) in [(0, 5), (0, 100_000), (1000, 1001), (1234, 9876), (5000, 5000), (7000, 6000), (now, now + 9)] {
+        for (from, to) in [(0, 5), (0, 100_000), (1000, 1001), (1234, 9876), (5000, 5000), (7000, 6000), (now, now + 9)]
+        {
             let mut sum = Shares::default();
             for (start, end, category) in &naive {
                 sum[*category as usize] += (*end).min(to).saturating_sub((*start).max(from));

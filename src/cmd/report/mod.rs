@@ -188,7 +188,7 @@ mod tests {
                 file: vec![TopRow { bytes: Some(812_000_000), ..top("/data/train/shard-0004.bin", 4031, 3.1, 0.31) }],
                 ..Tops::default()
             },
-            stragglers: vec![Straggler { pid: 41874, rank: Some(1), late_ms: 31.0, last_share: 0.97, because: "input: waits in DataLoader.__next__".to_owned() }],
+            stragglers: vec![Straggler { pid: 41874, rank: Some(1), late_ms: 31.0, last_share: 0.97, because: "input: waits in DataLoader.__next__".to_owned(), track: None, ts_ns: None, dur_ns: None }],
             capture: Capture {
                 lost_events: 0,
                 thinned_probes: vec![Thinned { probe: "torch: 2431 operators under 20 us".to_owned(), action: "detached".to_owned(), ts_ns: 0, hits_per_s: 9e4, cost_share: 0.034 }],

@@ -2,6 +2,7 @@
 //! the verdict. Plain data; knows nothing of what is on the screen.
 
 mod class;
+mod steps;
 mod tree;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use crate::analyze::{Report, StepTimes};
 use crate::trace::{Class, Slice, Trace, TrackId, TrackIndex};
 
 pub use class::class_of;
+pub use steps::{OutlierAt, Outliers};
 pub use tree::{Node, NodeId, NodeKind, Tree};
 
 /// A stretch of time, never empty: `to_ns > from_ns`.
@@ -65,6 +67,8 @@ pub struct Scene {
     pub report: Option<Report>,
     /// Steps by driving thread, once the judge has spoken.
     pub steps: Vec<StepTimes>,
+    /// What is unusual, once the judge has spoken.
+    pub outliers: Outliers,
 }
 
 impl Scene {
@@ -74,7 +78,7 @@ impl Scene {
         let index = trace.tracks.iter().map(|track| TrackIndex::build(track, &classes, &|_| true)).collect();
         let tree = Tree::of(&trace);
         let bounds = trace.bounds_ns().map(|(from, to)| Window::new(from, to));
-        Scene { trace, index, classes, tree, bounds, report: None, steps: Vec::new() }
+        Scene { trace, index, classes, tree, bounds, report: None, steps: Vec::new(), outliers: Outliers::default() }
     }
 
     /// The slice itself; `None` for one that is not there (any more).

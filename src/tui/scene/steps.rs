@@ -56,9 +56,12 @@ impl Scene {
     pub fn outlier_slice(&self, at: &OutlierAt) -> Option<SliceRef> {
         let (track, index) = at.outlier.slice?;
         let slices = &self.trace.tracks.get(track.0 as usize)?.slices;
-        let same = |i: usize| slices.get(i).is_some_and(|s| s.start_ns == at.outlier.from_ns && s.end_ns() == at.outlier.to_ns);
+        let same = |i: usize| {
+            slices.get(i).is_some_and(|s| s.start_ns == at.outlier.from_ns && s.end_ns() == at.outlier.to_ns)
+        };
         let first = slices.partition_point(|s| s.start_ns < at.outlier.from_ns);
-        let near = || (first..slices.len()).take_while(|i| slices[*i].start_ns == at.outlier.from_ns).find(|i| same(*i));
+        let near =
+            || (first..slices.len()).take_while(|i| slices[*i].start_ns == at.outlier.from_ns).find(|i| same(*i));
         let index = if same(index as usize) { index as usize } else { near()? };
         Some(SliceRef { track, index: u32::try_from(index).ok()? })
     }
@@ -67,7 +70,9 @@ impl Scene {
     pub fn outlier_words(&self, at: &OutlierAt) -> String {
         let what = match at.outlier.step {
             Some(step) => format!("step {step}"),
-            None => self.outlier_slice(at).map_or_else(|| "slice".to_owned(), |s| crate::view::text::plain(self.name(s))),
+            None => {
+                self.outlier_slice(at).map_or_else(|| "slice".to_owned(), |s| crate::view::text::plain(self.name(s)))
+            }
         };
         let whose = match self.steps.get(at.driver) {
             Some(StepTimes { rank: Some(rank), .. }) => format!(" of rank {rank}"),

@@ -94,8 +94,7 @@ pub fn update(state: &mut State, msg: Msg) -> Vec<Effect> {
             state.live = Some(Live { follows, ..live });
         }
         Msg::Judged(report, steps) => {
-            state.scene.report = Some(*report);
-            state.scene.steps = steps;
+            state.scene.judged(*report, steps);
         }
         Msg::Tick => {
             if !state.advance_panel(PORTION) {
