@@ -1,6 +1,7 @@
-//! One depth of a track, with sums over blocks of slices.
+//! One depth of a track: its slices in time, and any stretch of them put together.
 
 use super::super::model::{Flags, Slice, Track};
+use super::sums::{BLOCK, Sums};
 
 /// A kind of name, for colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
@@ -14,11 +15,13 @@ pub const CLASSES: usize = 16;
 pub struct Cell {
     /// Time covered by slices, in ns; at most the stretch's length.
     pub busy_ns: u64,
-    /// The class that covers most of that time.
+    /// The class that covers most of that time; a slice counts as one ns at least, so that one
+    /// without a length is seen.
     pub class: Class,
     /// Slices that touch the stretch, at most `u32::MAX`.
     pub count: u32,
-    /// The longest of them (by its whole length), as an index into the track's slices.
+    /// The longest of them (by its whole length; the first of equals), as an index into the
+    /// track's slices.
     pub longest: u32,
     /// Time covered by slices whose length is an estimate, in ns.
     pub estimate_ns: u64,
@@ -29,6 +32,50 @@ pub struct Cell {
 pub(super) struct Row {
     slices: Vec<u32>,
     classes: Vec<Class>,
+    /// Of whole blocks; none for a row that fits one. The last slice is in no block: it may still
+    /// be open and grow.
+    sums: Option<Box<Sums>>,
+}
+
+/// What is put together for one cell.
+struct Gathered {
+    cell: Cell,
+    by_class: [u64; CLASSES],
+    longest_ns: u64,
+}
+
+impl Gathered {
+    fn longest(&mut self, index: u32, dur_ns: u64) {
+        if self.cell.count == 0 || dur_ns > self.longest_ns {
+            self.longest_ns = dur_ns;
+            self.cell.longest = index;
+        }
+    }
+
+    fn add(&mut self, index: u32, slice: &Slice, class: Class, inside_ns: u64) {
+        let weight = &mut self.by_class[usize::from(class.0)];
+        *weight = weight.wrapping_add(inside_ns.max(1));
+        self.cell.busy_ns = self.cell.busy_ns.wrapping_add(inside_ns);
+        if slice.flags.has(Flags::ESTIMATE) {
+            self.cell.estimate_ns = self.cell.estimate_ns.wrapping_add(inside_ns);
+        }
+        self.longest(index, slice.dur_ns);
+        self.cell.count = self.cell.count.saturating_add(1);
+    }
+
+    fn done(mut self, length_ns: u64) -> Cell {
+        let (mut class, mut most) = (0, self.by_class[0]);
+        for (i, &weight) in self.by_class.iter().enumerate() {
+            if weight > most {
+                (class, most) = (i, weight);
+            }
+        }
+        self.cell.class = Class(class as u8);
+        // Beyond depth 65535 a row is no row of slices side by side.
+        self.cell.busy_ns = self.cell.busy_ns.min(length_ns);
+        self.cell.estimate_ns = self.cell.estimate_ns.min(self.cell.busy_ns);
+        self.cell
+    }
 }
 
 impl Row {
@@ -38,51 +85,119 @@ impl Row {
 
     /// Forgets the slices from index `first` of the track on.
     pub fn truncate(&mut self, first: usize) {
+        if self.slices.last().is_none_or(|&last| (last as usize) < first) {
+            return;
+        }
         let keep = self.slices.partition_point(|&i| (i as usize) < first);
         self.slices.truncate(keep);
         self.classes.truncate(keep);
+        if let Some(sums) = &mut self.sums {
+            sums.truncate(keep.saturating_sub(1) / BLOCK);
+        }
     }
 
-    pub fn push(&mut self, index: u32, _slice: &Slice, class: Class) {
+    /// Adds a slice that starts after all others of the row.
+    pub fn push(&mut self, track: &Track, index: u32, class: Class) {
         self.slices.push(index);
         self.classes.push(Class(class.0.min(CLASSES as u8 - 1)));
+        if self.slices.len() % BLOCK == 1 && self.slices.len() > BLOCK {
+            let end = self.slices.len() - 1;
+            let block = end - BLOCK..end;
+            let sums = self.sums.get_or_insert_default();
+            sums.push(track, &self.slices[block.clone()], &self.classes[block]);
+        }
+    }
+
+    /// Gives back what was kept for growth.
+    pub fn shrink_to_fit(&mut self) {
+        self.slices.shrink_to_fit();
+        self.classes.shrink_to_fit();
+        if let Some(sums) = &mut self.sums {
+            sums.shrink_to_fit();
+        }
+    }
+
+    /// Position of the first slice, from position `low` on, that starts at a moment or later.
+    pub fn first_from(&self, track: &Track, low: usize, ts_ns: u64) -> usize {
+        let mut range = low..self.slices.len();
+        if let Some(sums) = &self.sums {
+            // The block before the first that starts at the moment or later has the place.
+            let block = sums.first_from(low / BLOCK, ts_ns);
+            range.start = range.start.max(block.saturating_sub(1) * BLOCK);
+            if block < sums.len() {
+                range.end = range.end.min(block * BLOCK).max(range.start);
+            }
+        }
+        let start = range.start;
+        start + self.slices[range].partition_point(|&i| slice(track, i).start_ns < ts_ns)
     }
 
     pub fn cells(&self, track: &Track, from_ns: u64, to_ns: u64, columns: usize, out: &mut Vec<Cell>) {
         let length = u128::from(to_ns.saturating_sub(from_ns));
-        let edge = |column: usize| from_ns + (length * column as u128 / columns.max(1) as u128) as u64;
+        let edge = |column: usize| from_ns.saturating_add((length * column as u128 / columns.max(1) as u128) as u64);
+        let (mut reached_ns, mut reached) = (from_ns, self.first_from(track, 0, from_ns));
         for column in 0..columns {
-            let (from, to) = (edge(column), edge(column + 1).max(edge(column) + 1));
-            out.push(self.cell(track, from, to));
+            let (from, to) = (edge(column), edge(column + 1).max(edge(column).saturating_add(1)));
+            // Columns of less than a nanosecond overlap: the next starts before this one ends.
+            let first = if from == reached_ns { reached } else { self.first_from(track, 0, from) };
+            let end = self.first_from(track, first, to);
+            out.push(self.cell(track, from, to, first, end));
+            (reached_ns, reached) = (to, end);
         }
     }
 
-    fn cell(&self, track: &Track, from_ns: u64, to_ns: u64) -> Cell {
-        let slice = |&i: &u32| track.slices[i as usize];
-        let first = self.slices.partition_point(|i| {
-            let s = slice(i);
-            s.end_ns() <= from_ns && s.start_ns < from_ns
-        });
-        let last = self.slices.partition_point(|i| slice(i).start_ns < to_ns);
-        let mut cell = Cell::default();
-        let mut by_class = [0u64; CLASSES];
-        let mut longest_ns = 0;
-        for at in first..last.max(first) {
-            let s = slice(&self.slices[at]);
-            let inside = s.end_ns().min(to_ns).saturating_sub(s.start_ns.max(from_ns));
-            cell.busy_ns += inside;
-            by_class[usize::from(self.classes[at].0)] += inside.max(1);
-            if s.flags.has(Flags::ESTIMATE) {
-                cell.estimate_ns += inside;
-            }
-            if cell.count == 0 || s.dur_ns > longest_ns {
-                longest_ns = s.dur_ns;
-                cell.longest = self.slices[at];
-            }
-            cell.count = cell.count.saturating_add(1);
+    /// A stretch; `first` and `end` are the positions of the first slices that start in it and
+    /// after it.
+    pub fn cell(&self, track: &Track, from_ns: u64, to_ns: u64, first: usize, end: usize) -> Cell {
+        // Only the slice before the first can reach into the stretch, and only the last out of it.
+        let before = first.checked_sub(1).filter(|&at| slice(track, self.slices[at]).end_ns() > from_ns);
+        if before.is_none() && first >= end {
+            return Cell::default();
         }
-        let dominant = by_class.iter().enumerate().max_by_key(|(i, ns)| (**ns, CLASSES - i)).map_or(0, |(i, _)| i);
-        cell.class = Class(dominant as u8);
-        cell
+        let mut gathered = Gathered { cell: Cell::default(), by_class: [0; CLASSES], longest_ns: 0 };
+        if let Some(at) = before {
+            self.gather(track, at, from_ns, to_ns, &mut gathered);
+        }
+        if first < end {
+            self.gather_whole(track, first, end - 1, &mut gathered);
+            self.gather(track, end - 1, from_ns, to_ns, &mut gathered);
+        }
+        gathered.done(to_ns.saturating_sub(from_ns))
     }
+
+    /// Adds what lies in a stretch of the slice at a position.
+    fn gather(&self, track: &Track, at: usize, from_ns: u64, to_ns: u64, gathered: &mut Gathered) {
+        let s = slice(track, self.slices[at]);
+        let inside = s.end_ns().min(to_ns).saturating_sub(s.start_ns.max(from_ns));
+        gathered.add(self.slices[at], s, self.classes[at], inside);
+    }
+
+    /// Adds all of the slices at the positions `first..end`.
+    fn gather_whole(&self, track: &Track, first: usize, end: usize, gathered: &mut Gathered) {
+        let one_by_one = |range: std::ops::Range<usize>, gathered: &mut Gathered| {
+            for (&index, &class) in self.slices[range.clone()].iter().zip(&self.classes[range]) {
+                let s = slice(track, index);
+                gathered.add(index, s, class, s.dur_ns);
+            }
+        };
+        let blocks = first.div_ceil(BLOCK)..(end / BLOCK).min(self.sums.as_ref().map_or(0, |sums| sums.len()));
+        let Some(sums) = self.sums.as_ref().filter(|_| blocks.start < blocks.end) else {
+            return one_by_one(first..end, gathered);
+        };
+        one_by_one(first..blocks.start * BLOCK, gathered);
+        let (total, index, dur_ns) = sums.range(blocks.clone());
+        for (weight, add) in gathered.by_class.iter_mut().zip(total.by_class) {
+            *weight = weight.wrapping_add(add);
+        }
+        gathered.cell.busy_ns = gathered.cell.busy_ns.wrapping_add(total.busy_ns);
+        gathered.cell.estimate_ns = gathered.cell.estimate_ns.wrapping_add(total.estimate_ns);
+        gathered.longest(index, dur_ns);
+        let count = u32::try_from(blocks.len() * BLOCK).unwrap_or(u32::MAX);
+        gathered.cell.count = gathered.cell.count.saturating_add(count);
+        one_by_one(blocks.end * BLOCK..end, gathered);
+    }
+}
+
+fn slice(track: &Track, index: u32) -> &Slice {
+    &track.slices[index as usize]
 }

@@ -8,7 +8,7 @@ mod tree;
 use std::sync::Arc;
 
 use crate::analyze::{Report, StepTimes};
-use crate::trace::{Class, Slice, Trace, TrackId, TrackIndex};
+use crate::trace::{Class, Flags, Slice, Trace, TrackId, TrackIndex};
 
 pub use class::class_of;
 pub use steps::{OutlierAt, Outliers};
@@ -69,16 +69,26 @@ pub struct Scene {
     pub steps: Vec<StepTimes>,
     /// What is unusual, once the judge has spoken.
     pub outliers: Outliers,
+    /// Slices shorter than this are in no row, in ns; see [`Scene::refilter`].
+    pub min_ns: u64,
 }
 
 impl Scene {
     /// Makes a recording ready.
     pub fn new(trace: Arc<Trace>) -> Scene {
         let classes: Vec<Class> = class::classes(&trace, 0);
-        let index = trace.tracks.iter().map(|track| TrackIndex::build(track, &classes, &|_| true)).collect();
+        let index = index(&trace, &classes, 0);
         let tree = Tree::of(&trace);
         let bounds = trace.bounds_ns().map(|(from, to)| Window::new(from, to));
-        Scene { trace, index, classes, tree, bounds, report: None, steps: Vec::new(), outliers: Outliers::default() }
+        Scene { trace, index, classes, tree, bounds, ..Scene::default() }
+    }
+
+    /// Leaves slices shorter than this out of the rows; those still open stay.
+    pub fn refilter(&mut self, min_ns: u64) {
+        if self.min_ns != min_ns {
+            self.min_ns = min_ns;
+            self.index = index(&self.trace, &self.classes, min_ns);
+        }
     }
 
     /// The slice itself; `None` for one that is not there (any more).
@@ -90,4 +100,13 @@ impl Scene {
     pub fn name(&self, at: SliceRef) -> &str {
         self.slice(at).map_or("", |s| self.trace.text(s.name))
     }
+}
+
+/// Whether a slice is long enough to be seen.
+fn keeps(min_ns: u64) -> impl Fn(&Slice) -> bool {
+    move |slice| slice.dur_ns >= min_ns || slice.flags.has(Flags::UNFINISHED)
+}
+
+fn index(trace: &Trace, classes: &[Class], min_ns: u64) -> Vec<TrackIndex> {
+    trace.tracks.iter().map(|track| TrackIndex::build(track, classes, &keeps(min_ns))).collect()
 }
