@@ -12,6 +12,8 @@ mod snapshot;
 pub mod state;
 mod svg;
 mod term;
+#[cfg(test)]
+mod testing;
 mod update;
 mod view;
 

@@ -39,9 +39,19 @@ pub fn shorten(text: &str, width: usize, unicode: bool) -> String {
     format!("{start}{mark}{end}")
 }
 
-/// One line without control characters: what comes from a recording may hold anything.
+/// One line without control characters, and without characters that take no room or turn the
+/// direction of writing: what comes from a recording may hold anything.
 pub fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    text.chars().map(|c| if c.is_control() || is_unseen(c) { '?' } else { c }).collect()
+}
+
+/// Characters that change how others are shown and can't be seen themselves.
+fn is_unseen(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
+        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
+        | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// The same text in ASCII: signs become their usual stand-ins, other characters `?`.
@@ -83,5 +93,7 @@ mod tests {
         assert_eq!(shorten("abcdefghijk", 6, false), "ab..jk");
         assert_eq!(to_ascii("≥ 2 µs → 3 × é"), ">= 2 us -> 3 x ?");
         assert_eq!(plain("a\u{1b}[31mb\n"), "a?[31mb?");
+        assert_eq!(plain("a\u{202e}b\u{2066}c\u{200b}d\u{2028}e\u{feff}f\u{e0041}"), "a?b?c?d?e?f?");
+        assert_eq!(plain("é 模型 →"), "é 模型 →");
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::analyze::{Report, StepTimes};
 use crate::trace::{Class, Flags, Slice, Trace, TrackId, TrackIndex};
 
-pub use class::class_of;
+pub use class::{CLASS_NAMES, class_of};
 pub use steps::{OutlierAt, Outliers};
 pub use tree::{Node, NodeId, NodeKind, Tree};
 
