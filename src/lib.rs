@@ -5,6 +5,7 @@
 
 pub mod analyze;
 pub mod cmd;
+pub mod fault;
 pub mod host;
 pub mod profile;
 pub mod trace;

@@ -14,6 +14,8 @@ pub const DONE: u8 = 0;
 pub const FAILED: u8 = 1;
 /// Exit code: wrong usage.
 pub const USAGE: u8 = 2;
+/// Exit code: what was looked for is wrong; faults found, verification failed, job failed.
+pub const FOUND: u8 = 3;
 /// Exit code: could not see; not permitted, a reader is blind, data are missing.
 pub const BLIND: u8 = 4;
 /// Exit code: interrupted.

@@ -6,6 +6,7 @@
 
 mod completions;
 mod config;
+mod diagnose;
 pub mod env;
 mod error;
 mod interrupt;
@@ -60,7 +61,8 @@ Examples:
   sudo aictl profile --pid 41873 -d 10s     record a running process, then say why it is slow
   sudo aictl profile -- python train.py     the same from its first instruction on
   aictl report run.pftrace                  read a recording again
-  aictl report --diff before.pftrace after.pftrace"
+  aictl report --diff before.pftrace after.pftrace
+  sudo aictl diagnose --local               GPU and node faults in this machine's kernel log"
     };
 }
 
@@ -88,6 +90,7 @@ enum Command {
     Profile(profile::Args),
     Report(report::Args),
     Timeline(timeline::Args),
+    Diagnose(diagnose::Args),
     Completions(completions::Args),
 }
 
@@ -125,6 +128,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Profile(args) => profile::run(args, &settings),
         Command::Report(args) => report::run(args, &settings),
         Command::Timeline(args) => timeline::run(args, &settings),
+        Command::Diagnose(args) => diagnose::run(args, &settings),
         Command::Completions(args) => completions::run(&args, &settings),
     };
     match done {

@@ -2,6 +2,8 @@
 //!
 //! Reads /proc and /sys; changes nothing; uses no other room.
 
+pub mod kernel_log;
+pub mod machine;
 pub mod maps;
 pub mod memory;
 pub mod process;

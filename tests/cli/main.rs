@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests, too, fail by panicking")]
 
 mod bad_input;
+mod diagnose;
 mod environment;
 mod generated;
 mod help;

@@ -1,0 +1,113 @@
+//! What was found, as plain data: the JSON contract `aictl.findings/v1`. Fields are only ever added.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::catalogue::{Component, Severity};
+
+/// Name of the JSON contract.
+pub const FINDINGS_SCHEMA: &str = "aictl.findings/v1";
+
+/// What a diagnosis says.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Findings {
+    /// [`FINDINGS_SCHEMA`].
+    pub schema: &'static str,
+    /// The machine; null in a replay of a log that names none.
+    pub node: Option<String>,
+    /// Its boot; null in a replay.
+    pub boot_id: Option<String>,
+    /// What was looked at.
+    pub checks: Vec<Check>,
+    /// What was found, the worst first.
+    pub findings: Vec<Finding>,
+}
+
+/// One thing looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// "kernel-log".
+    pub name: String,
+    /// How it went.
+    pub state: State,
+    /// For people.
+    pub detail: String,
+}
+
+/// How a check went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Looked, and nothing is wrong.
+    Ok,
+    /// Not applicable here.
+    Skipped,
+    /// Could not look: not a fault, and not health either.
+    Blind,
+    /// Something is wrong.
+    Fault,
+}
+
+/// One fault on one device.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Finding {
+    /// Name in the catalogue.
+    pub fault: String,
+    /// Number of an Xid or SXid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<u32>,
+    /// A few words.
+    pub title: String,
+    /// What is hit.
+    pub component: Component,
+    /// Which one.
+    pub device: Device,
+    /// How bad.
+    pub severity: Severity,
+    /// How far it reaches.
+    pub scope: String,
+    /// Bucket of actions.
+    pub action: String,
+    /// What to do if it comes back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub then: Option<String>,
+    /// How often it was seen.
+    pub count: u64,
+    /// First time, where known.
+    pub first_seen: Option<Timestamp>,
+    /// Last time, where known.
+    pub last_seen: Option<Timestamp>,
+    /// Lines or readings, the first and the latest.
+    pub evidence: Vec<String>,
+    /// Process that was hit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// Its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub process: Option<String>,
+    /// The check that found it.
+    pub source: String,
+    /// What the rules made of it ("with a row remap event: 48 and 63 on one GPU").
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
+}
+
+/// Which device.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Device {
+    /// "0000:3b:00.0".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pci: Option<String>,
+    /// "GPU-…".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// NVML's index.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<u32>,
+    /// MIG: "5", or "5/1" with the compute instance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    /// A disk, a network interface, a server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}

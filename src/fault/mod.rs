@@ -1,0 +1,17 @@
+//! Faults of GPUs, nodes and add-ons: what they are called, how a log tells of them, and what
+//! follows from what was seen.
+//!
+//! Uses no other room; facts come in as arguments. Pure: no clock, file, network, process or
+//! randomness, so the same facts always give the same findings.
+
+mod catalogue;
+mod collect;
+mod finding;
+pub mod log;
+mod nvlink;
+mod rules;
+
+pub use catalogue::{Catalogue, CatalogueError, Component, Entry, Escalation, Rating, Severity, Variant};
+pub use collect::{Collector, Horizon, sort};
+pub use finding::{Check, Device, FINDINGS_SCHEMA, Finding, Findings, State};
+pub use nvlink::{Decoded, NvlinkTable, registers};
