@@ -3,13 +3,19 @@
 mod filter;
 mod history;
 mod lines;
+mod mouse;
+mod prompt;
 mod scroll;
+mod search;
 
 use std::collections::BTreeSet;
 
 pub use filter::Filter;
 pub use history::History;
 pub use lines::{Line, LineKind};
+pub use mouse::{Drag, Mouse};
+pub use prompt::{Prompt, PromptKind, Typed};
+pub use search::{Finder, SEARCH_LIMIT, Scan, Search};
 
 use super::panel::Work;
 use super::scene::{NodeId, Scene, SliceRef, Window};
@@ -33,30 +39,6 @@ pub enum Mode {
     Prompt(Prompt),
     /// The page of keys, scrolled down by so many lines.
     Help(u16),
-}
-
-/// What a line is typed for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PromptKind {
-    /// `/`: a regular expression over names and arguments.
-    Search,
-    /// `:`: a command.
-    Command,
-    /// Ctrl-P: a track by some of its letters.
-    Finder,
-}
-
-/// A line being typed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Prompt {
-    /// What for.
-    pub kind: PromptKind,
-    /// So far.
-    pub text: String,
-    /// Where the next character goes, in bytes of `text`, on a character's edge.
-    pub at: usize,
-    /// Which of the finder's hits is chosen.
-    pub choice: usize,
 }
 
 /// What the lower part of the screen shows.
@@ -83,22 +65,6 @@ pub struct Message {
     /// Something failed.
     pub bad: bool,
 }
-
-/// Slices that match the search.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Search {
-    /// The expression as typed.
-    pub pattern: String,
-    /// What matches, by start; the first [`SEARCH_LIMIT`].
-    pub hits: Vec<SliceRef>,
-    /// Which one the view is at.
-    pub at: Option<usize>,
-    /// There are more than `hits` holds.
-    pub more: bool,
-}
-
-/// A search keeps so many hits.
-pub const SEARCH_LIMIT: usize = 1_000_000;
 
 /// A capture that is still running.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -154,8 +120,16 @@ pub struct State {
     pub selected: Option<SliceRef>,
     /// The stretch that statistics are about; the view where there is none.
     pub range: Option<Window>,
+    /// What was looked at when marking a range by keys began; the range grows from there.
+    pub mark: Option<Window>,
     /// What the keys mean.
     pub mode: Mode,
+    /// What the mouse is in the middle of.
+    pub mouse: Mouse,
+    /// Lines typed before.
+    pub typed: Typed,
+    /// What the finder has found.
+    pub finder: Finder,
     /// Lower part of the screen.
     pub panel: Panel,
     /// Lines the panel is scrolled down by, or its chosen row.
@@ -197,7 +171,11 @@ impl State {
             pinned: Vec::new(),
             selected: None,
             range: None,
+            mark: None,
             mode: Mode::default(),
+            mouse: Mouse::default(),
+            typed: Typed::default(),
+            finder: Finder::default(),
             panel: Panel::default(),
             panel_row: 0,
             panel_focus: false,

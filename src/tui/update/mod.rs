@@ -1,17 +1,33 @@
 //! Messages into changes of the state, and effects for `cmd` to perform.
 
+mod action;
+mod command;
+mod filter;
+mod finder;
+mod fold;
 mod keys;
+mod live;
+mod mouse;
 mod navigate;
+mod prompt;
+mod search;
+mod select;
+mod step;
+mod words;
 
 use std::path::PathBuf;
 
 use crossterm::event::{KeyEvent, MouseEvent};
+use ratatui::layout::Rect;
 
 use super::palette::{Background, Marks};
 use super::scene::Window;
-use super::state::{Live, Message, Size, State};
+use super::state::{Live, Message, Mouse, Size, State};
+use super::view;
 use crate::analyze::{Report, StepTimes};
 use crate::trace::Batch;
+pub use command::COMMANDS;
+pub use keys::{BINDINGS, Binding, Group};
 
 /// What happens to the viewer.
 #[derive(Debug)]
@@ -84,28 +100,56 @@ const PORTION: usize = 200_000;
 
 /// Changes the state by a message.
 pub fn update(state: &mut State, msg: Msg) -> Vec<Effect> {
-    match msg {
-        Msg::Key(key) => return keys::press(state, key),
-        Msg::Mouse(_) => {}
-        Msg::Resize(size) => state.size = size,
-        Msg::Grow(_) => {}
-        Msg::Live(live) => {
-            let follows = state.live.as_ref().is_none_or(|old| old.follows);
-            state.live = Some(Live { follows, ..live });
+    let effects = match msg {
+        Msg::Key(key) => keys::press(state, key),
+        Msg::Mouse(mouse) => {
+            state.mouse_event(mouse);
+            Vec::new()
+        }
+        Msg::Resize(size) => {
+            state.size = size;
+            state.mouse = Mouse::default();
+            state.scroll_help(0);
+            Vec::new()
+        }
+        Msg::Grow(_) => Vec::new(),
+        Msg::Live(news) => {
+            state.hear(news);
+            Vec::new()
         }
         Msg::Judged(report, steps) => {
             state.scene.judged(*report, steps);
+            Vec::new()
         }
-        Msg::Tick => {
-            if !state.advance_panel(PORTION) {
-                return vec![Effect::Again];
-            }
+        // Nothing was touched: what is on the screen stays where it is.
+        Msg::Tick => return tick(state),
+        Msg::Done(Outcome::Said(text)) => {
+            state.say(text);
+            Vec::new()
         }
-        Msg::Done(Outcome::Said(text)) => state.message = Some(Message { text, bad: false }),
-        Msg::Done(Outcome::Failed(text)) => state.message = Some(Message { text, bad: true }),
+        Msg::Done(Outcome::Failed(text)) => {
+            state.complain(text);
+            Vec::new()
+        }
         Msg::Done(Outcome::Compared(lines)) => {
             state.message = lines.into_iter().next().map(|text| Message { text, bad: false });
+            Vec::new()
         }
-    }
-    Vec::new()
+    };
+    state.extend_mark();
+    state.keep_line_visible(areas(state).body.height.into());
+    effects
+}
+
+/// Goes on with work that takes longer than a frame.
+fn tick(state: &mut State) -> Vec<Effect> {
+    let searched = state.advance_search(search::PORTION);
+    let found = state.advance_finder(finder::PORTION);
+    let counted = state.advance_panel(PORTION);
+    if searched && found && counted { Vec::new() } else { vec![Effect::Again] }
+}
+
+/// Where everything is on the screen.
+fn areas(state: &State) -> view::Areas {
+    view::areas(state, Rect::new(0, 0, state.size.columns, state.size.rows))
 }
