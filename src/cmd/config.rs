@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::error::Error;
 use super::settings::{ColorWhen, OutputFormat};
+use super::timeline::Theme;
 use super::values::{LayerList, Length, Share};
 use crate::view::yaml;
 
@@ -22,6 +23,18 @@ pub struct Config {
     pub ascii: Option<bool>,
     /// Defaults of `aictl profile`.
     pub profile: ProfileConfig,
+    /// Defaults of `aictl timeline` and of `aictl profile --live`.
+    pub timeline: TimelineConfig,
+}
+
+/// Defaults of the viewer.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TimelineConfig {
+    /// As `--theme`.
+    pub theme: Option<Theme>,
+    /// Whether the viewer takes the mouse; `--no-mouse` is `false`.
+    pub mouse: Option<bool>,
 }
 
 /// Defaults of `aictl profile`; each key is the flag's name with `_` for `-`.
@@ -87,5 +100,7 @@ mod tests {
         assert_eq!(config.profile.max_overhead, Some(Share(default.max_overhead)));
         assert_eq!(config.profile.python_hz, Some(default.python_hz));
         assert_eq!(config.profile.syscall_threshold, Some(Length(default.syscall_threshold)));
+        assert_eq!(config.timeline.theme, Some(Theme::default()));
+        assert_eq!(config.timeline.mouse, Some(true));
     }
 }

@@ -16,3 +16,5 @@ pub const MAX_OVERHEAD: &str = "AICTL_MAX_OVERHEAD";
 pub const PYTHON_HZ: &str = "AICTL_PYTHON_HZ";
 /// Shortest system call that is recorded one by one, as `--syscall-threshold`.
 pub const SYSCALL_THRESHOLD: &str = "AICTL_SYSCALL_THRESHOLD";
+/// Colours of the viewer, as `--theme`.
+pub const THEME: &str = "AICTL_THEME";

@@ -81,6 +81,20 @@ impl Error {
         }
     }
 
+    /// The error in one line: what, why, what next.
+    pub fn line(&self) -> String {
+        let mut line = self.what.clone();
+        let mut cause = self.source.as_deref().map(|source| source as &dyn StdError);
+        while let Some(error) = cause {
+            let text = error.to_string();
+            if !line.contains(&text) {
+                line = format!("{line}: {text}");
+            }
+            cause = error.source();
+        }
+        self.hints.iter().fold(line, |line, hint| format!("{line}; {hint}"))
+    }
+
     /// Prints the error and returns its exit code.
     pub fn show(&self, ui: &Ui) -> ExitCode {
         let code = match self.kind {

@@ -60,6 +60,8 @@ macro_rules! examples {
 Examples:
   sudo aictl profile --pid 41873 -d 10s     record a running process, then say why it is slow
   sudo aictl profile -- python train.py     the same from its first instruction on
+  sudo aictl profile --pid 41873 --live     watch it while it is recorded
+  aictl timeline run.pftrace                look at a recording: move, zoom, search
   aictl report run.pftrace                  read a recording again
   aictl report --diff before.pftrace after.pftrace
   sudo aictl diagnose --local               GPU and node faults in this machine's kernel log"

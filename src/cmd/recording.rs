@@ -10,11 +10,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::error::{Error, Kind};
 use rustix::time::ClockId;
 
-use crate::trace::{self, ClockSnapshot, Trace};
+use crate::trace::{self, ChromeWriter, ClockSnapshot, PerfettoWriter, Sink, Trace};
 use crate::view::Ui;
 
 /// Reads a recording of any kind that aictl knows; `-` is stdin.
 pub fn read(path: &Path, ui: &Ui) -> Result<Trace, Error> {
+    let line = ui.progress();
+    line.set(&format!("reading {}", if path == Path::new("-") { Path::new("stdin") } else { path }.display()));
+    read_quietly(path)
+}
+
+/// The same while the screen is someone else's.
+pub fn read_quietly(path: &Path) -> Result<Trace, Error> {
     let shown = if path == Path::new("-") { "stdin".to_owned() } else { path.display().to_string() };
     let mut input: Box<dyn Read> = if path == Path::new("-") {
         Box::new(io::stdin())
@@ -25,8 +32,6 @@ pub fn read(path: &Path, ui: &Ui) -> Result<Trace, Error> {
         }
         Box::new(file)
     };
-    let line = ui.progress();
-    line.set(&format!("reading {shown}"));
     trace::read(input.as_mut()).map_err(|error| Error::failed(format!("cannot read {shown}"), error))
 }
 
@@ -53,6 +58,44 @@ impl Format {
             Format::Perfetto
         }
     }
+}
+
+/// The writer of a format. Each hands whole events on in runs of its own, so nothing buffers here.
+pub fn sink<'w>(format: Format, out: Box<dyn Write + 'w>, clock: ClockSnapshot) -> io::Result<Box<dyn Sink + 'w>> {
+    Ok(match format {
+        Format::Perfetto => Box::new(PerfettoWriter::new(out, clock)?),
+        Format::Chrome => Box::new(ChromeWriter::new(out)),
+        Format::ChromeGzip => Box::new(ChromeWriter::gzip(out)),
+    })
+}
+
+/// Makes a recording in one go and returns its size: under another name first, so that what was
+/// there stays whole until the new one is. Only a recording or an empty file is overwritten.
+pub fn save(path: &Path, write: impl FnOnce(Box<dyn Write + '_>) -> io::Result<()>) -> Result<u64, Error> {
+    let cannot = |error: io::Error| Error::failed(format!("cannot write {}", path.display()), error);
+    let recording = NewRecording::create(path)?;
+    if !recording.ordinary {
+        recording.begin();
+        write(Box::new(recording.writer().map_err(cannot)?)).map_err(cannot)?;
+        return Ok(0);
+    }
+    // A link stays one: what it points to is replaced.
+    let target = fs::canonicalize(path).map_err(cannot)?;
+    let mut name = target.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.part", std::process::id()));
+    let part = target.with_file_name(name);
+    let written = File::create_new(&part).and_then(|file| {
+        write(Box::new(&file))?;
+        fs::set_permissions(&part, fs::metadata(&target)?.permissions())?;
+        fs::rename(&part, &target)?;
+        Ok(file.metadata()?.len())
+    });
+    written.map_err(|error| {
+        // What is left of it is of no use.
+        let _ = fs::remove_file(&part);
+        recording.discard();
+        cannot(error)
+    })
 }
 
 /// A file that a recording is being written to. What was there before is overwritten only once

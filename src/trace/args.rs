@@ -79,6 +79,31 @@ impl ArgPool {
         self.len() == 0
     }
 
+    /// Moves all of another pool in, with other names and values, and returns what to add to its
+    /// ids; none, and nothing moved, when the ids would not suffice.
+    pub fn append(
+        &mut self,
+        other: ArgPool,
+        text: impl Fn(StrId) -> StrId,
+        number: impl Fn(StrId, u64) -> u64,
+    ) -> Option<u32> {
+        let base = u32::try_from(self.heads.len()).ok()?;
+        u32::try_from(self.heads.len() + other.heads.len()).ok()?;
+        self.heads.reserve_exact(other.heads.len());
+        self.values.reserve_exact(other.values.len());
+        for (head, bits) in other.heads.into_iter().zip(other.values) {
+            let key = StrId(head >> 3);
+            // A key beyond what fits is none we would have stored.
+            self.heads.push(text(key).0.min(KEYS - 1) << 3 | head & 7);
+            self.values.push(match (head >> 1) & 3 {
+                0 => number(key, bits),
+                3 => text(StrId(bits as u32)).0.into(),
+                _ => bits,
+            });
+        }
+        Some(base)
+    }
+
     /// Gives back what was kept for growth.
     pub fn shrink_to_fit(&mut self) {
         self.heads.shrink_to_fit();

@@ -7,11 +7,13 @@
 mod args;
 mod build;
 mod chrome;
+mod cut;
 #[cfg(test)]
 mod foreign_tests;
 mod live;
 mod lod;
 mod memory;
+mod merge;
 mod meta;
 mod model;
 mod nest;
@@ -24,9 +26,11 @@ mod tests;
 
 pub use args::ArgPool;
 pub use chrome::ChromeWriter;
+pub use cut::{WHOLE_NS, cut};
 pub use live::{Batch, Changes, Growth};
 pub use lod::{CLASSES, Cell, Class, TrackIndex};
 pub use memory::MemorySink;
+pub use merge::{Alignment, Part, merge};
 pub use meta::{CaptureMeta, FileTotal, LayerState, LayerStatus, LostEvents, PythonMeta, SyscallTotal, Thinned};
 pub use model::{
     Arg, ArgsId, CounterSample, Flags, Instant, Layer, Parent, Process, ProcessId, Slice, StrId, Strings, Thread,

@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap;
 
 use super::args::ArgPool;
 use super::meta::CaptureMeta;
+use super::perfetto::ClockSnapshot;
 
 /// Index into [`Strings`]; 0 is the empty string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
@@ -289,6 +290,8 @@ pub struct Trace {
     pub tracks: Vec<Track>,
     /// A run of (key, value) for each [`ArgsId`].
     pub args: ArgPool,
+    /// A moment of the recording on the wall clock, where it tells one.
+    pub clock: Option<ClockSnapshot>,
     /// The recording's own notes, the last written.
     pub meta: Option<CaptureMeta>,
     /// What the reader had to mend or leave out, for people ("file is cut: 3 packets lost").

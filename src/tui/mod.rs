@@ -4,6 +4,8 @@
 //! sees of it, `update` turns messages into changes and effects, `view` draws, `term` is the
 //! guard of the terminal. Opens no file: effects are values that `cmd` performs.
 
+mod ansi;
+mod input;
 mod palette;
 pub mod panel;
 mod run;
@@ -18,7 +20,7 @@ mod update;
 mod view;
 
 pub use palette::{Background, Colors, Look, Marks};
-pub use run::{Feed, run};
+pub use run::{Asked, Feed, Left, Pace, run};
 pub use snapshot::{Snapshot, snapshot};
-pub use term::{TerminalGuard, restore_on_panic};
+pub use term::{TerminalGuard, restore, restore_on_panic};
 pub use update::{Effect, Msg, Outcome, update};

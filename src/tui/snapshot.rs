@@ -4,6 +4,7 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::Buffer;
 
+use super::ansi;
 use super::palette::Look;
 use super::state::State;
 use super::svg;
@@ -38,6 +39,11 @@ impl Snapshot {
             format!("{}\n", text.trim_end())
         };
         self.buffer.content.chunks(width).map(row).collect()
+    }
+
+    /// The same with colours, as escape sequences.
+    pub fn ansi(&self) -> String {
+        ansi::ansi(&self.buffer)
     }
 
     /// The frame as an SVG document.

@@ -68,6 +68,21 @@ impl Ui {
         self.unicode
     }
 
+    /// Whether colours on stdout reach people.
+    pub fn colours_stdout(&self) -> bool {
+        AutoStream::new(io::stdout(), self.choice).current_choice() != ColorChoice::Never
+    }
+
+    /// Whether colours were ruled out by who asked, whatever stdout is.
+    pub fn never_colours(&self) -> bool {
+        self.options.color == Color::Never
+    }
+
+    /// Whether ASCII alone was asked for, whatever the locale.
+    pub fn wants_ascii(&self) -> bool {
+        self.options.ascii
+    }
+
     /// How much more detail is wanted.
     pub fn verbose(&self) -> u8 {
         self.options.verbose

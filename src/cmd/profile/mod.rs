@@ -20,7 +20,7 @@ use super::settings::Settings;
 use super::values::{self, LayerList, Length, Share};
 use super::{Done, env, report};
 use crate::profile::{CaptureOptions, CaptureProgress, capture};
-use crate::trace::{CaptureMeta, ChromeWriter, PerfettoWriter, Sink};
+use crate::trace::{CaptureMeta, Sink};
 use crate::view::human;
 use launch::Launched;
 use progress::Teller;
@@ -273,16 +273,8 @@ fn open_sink(args: &Args, recording: Option<&NewRecording>) -> io::Result<Box<dy
         // Not through `Stdout`, which looks for line ends.
         None => Box::new(File::from(io::stdout().as_fd().try_clone_to_owned()?)),
     };
-    sink_for(args.write.as_deref().map_or(Format::Perfetto, Format::of), writer)
-}
-
-/// The writer of a format. Each hands whole events on in runs of its own, so nothing buffers here.
-fn sink_for(format: Format, out: Box<dyn Write>) -> io::Result<Box<dyn Sink>> {
-    Ok(match format {
-        Format::Perfetto => Box::new(PerfettoWriter::new(out, recording::clock_snapshot())?),
-        Format::Chrome => Box::new(ChromeWriter::new(out)),
-        Format::ChromeGzip => Box::new(ChromeWriter::gzip(out)),
-    })
+    let format = args.write.as_deref().map_or(Format::Perfetto, Format::of);
+    recording::sink(format, writer, recording::clock_snapshot())
 }
 
 /// A path as a shell takes it.

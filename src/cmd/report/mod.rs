@@ -11,7 +11,7 @@ use clap::ValueHint;
 use super::error::{BLIND, DONE, Error};
 use super::settings::{OutputFormat, Settings};
 use super::{Done, recording};
-use crate::analyze::{self, Report, VerdictKind};
+use crate::analyze::{self, Comparison, Report, VerdictKind};
 use crate::trace::Trace;
 use crate::view::text;
 
@@ -87,6 +87,12 @@ fn show(report: &Report, settings: &Settings) -> Done {
     }
     .map_err(Error::output)?;
     Ok(if report.verdict.kind == VerdictKind::Inconclusive { BLIND } else { DONE })
+}
+
+/// A comparison in lines without colours, for a screen of `width` columns.
+pub fn compared(comparison: &Comparison, width: usize, unicode: bool) -> Vec<String> {
+    let text = diff::render(comparison, Page { width, unicode, wide: false });
+    anstream::adapter::strip_str(&text).to_string().lines().map(str::to_owned).collect()
 }
 
 /// How much room there is, and what may stand in it.

@@ -9,6 +9,7 @@ use super::event::{JsonEvent, Members, Scalar, micros, scalar};
 use super::kineto::{self, Lane};
 use super::places::Places;
 use super::scan::{Scanner, Stop};
+use crate::trace::ClockSnapshot;
 use crate::trace::build::Builder;
 use crate::trace::model::{Arg, Flags, Layer, StrId, Trace};
 use crate::trace::read::ReadError;
@@ -77,6 +78,10 @@ impl Reader {
         }
         self.places.resolve(self.rank, &mut self.builder);
         let mut trace = self.builder.finish();
+        if let Some(base) = u64::try_from(self.base_ns).ok().filter(|base| *base > 0) {
+            // Its times are ns since 1970.
+            trace.clock = Some(ClockSnapshot { monotonic_ns: base, boottime_ns: base, realtime_ns: base });
+        }
         if self.late_base {
             let base = u64::try_from(self.base_ns).unwrap_or(0);
             for track in &mut trace.tracks {

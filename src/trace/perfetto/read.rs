@@ -116,6 +116,7 @@ impl Reader {
             self.builder.warn(format!("{} names refer to packets that are missing", self.unresolved));
         }
         self.tracks.resolve(&mut self.builder);
+        self.builder.trace.clock = self.clocks.wall;
         self.builder.finish()
     }
 

@@ -2,7 +2,8 @@
 
 use rustc_hash::FxHashMap;
 
-use super::wire::{CLOCK_BOOTTIME, CLOCK_MONOTONIC, Fields, Malformed, field};
+use super::ClockSnapshot;
+use super::wire::{CLOCK_BOOTTIME, CLOCK_MONOTONIC, CLOCK_REALTIME, Fields, Malformed, field};
 use crate::trace::build::Builder;
 use crate::trace::model::StrId;
 
@@ -114,6 +115,8 @@ impl Sequence {
 pub(super) struct Clocks {
     /// What to add to a clock's time to get CLOCK_MONOTONIC's.
     offsets: FxHashMap<u32, i128>,
+    /// The first snapshot that places the recording's clock in wall-clock time.
+    pub wall: Option<ClockSnapshot>,
 }
 
 impl Clocks {
@@ -138,6 +141,14 @@ impl Clocks {
             } else if builtin.len() < 64 {
                 builtin.push((id, time.saturating_mul(unit_ns)));
             }
+        }
+        let of = |clock: u32| builtin.iter().find(|(id, _)| *id == clock).map(|(_, time)| *time);
+        // Without CLOCK_MONOTONIC, times stay on CLOCK_BOOTTIME.
+        if let (None, Some(monotonic_ns), Some(realtime_ns)) =
+            (self.wall, of(CLOCK_MONOTONIC).or(of(CLOCK_BOOTTIME)), of(CLOCK_REALTIME))
+        {
+            let boottime_ns = of(CLOCK_BOOTTIME).unwrap_or(monotonic_ns);
+            self.wall = Some(ClockSnapshot { monotonic_ns, boottime_ns, realtime_ns });
         }
         if let Some(&(_, monotonic)) = builtin.iter().find(|(id, _)| *id == CLOCK_MONOTONIC) {
             for &(id, time) in &builtin {
