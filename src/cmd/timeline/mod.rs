@@ -19,10 +19,10 @@ use super::error::{DONE, Error, INTERRUPTED};
 use super::interrupt::{Interrupt, Stops};
 use super::settings::Settings;
 use super::{Done, env};
-use crate::tui::Left;
-use crate::tui::Outcome;
+use crate::analyze;
 use crate::tui::scene::Scene;
 use crate::tui::state::{Message, Size, State};
+use crate::tui::{Left, Msg, Outcome, update};
 use feed::{Outside, RecordingFeed};
 use judge::Judge;
 pub use look::Theme;
@@ -143,10 +143,8 @@ pub fn run(args: Args, settings: &Settings) -> Done {
     // Steps have to be known before one can be shown, and a still frame is whole.
     let waits = args.snapshot.is_some() || matches!(args.at, Some(At::Steps(..)));
     let judge = if waits {
-        (state.scene.report, state.scene.steps) = {
-            let (report, steps) = crate::analyze::judge_steps(&state.scene.trace);
-            (Some(report), steps)
-        };
+        let (report, steps) = analyze::judge_steps(&state.scene.trace);
+        update(&mut state, Msg::Judged(Box::new(report), steps));
         Judge::silent()
     } else {
         Judge::start(Arc::clone(&state.scene.trace))
