@@ -123,6 +123,9 @@ pub struct Entry {
     /// What it becomes when it comes often.
     #[serde(default)]
     pub escalate: Option<Escalation>,
+    /// A site decided on severity or action: no rule changes them.
+    #[serde(skip)]
+    pub decided: bool,
     /// Where this comes from.
     pub source: String,
 }
@@ -296,8 +299,7 @@ impl Entry {
             name: change.name.unwrap_or(self.name),
             title: change.title.unwrap_or(self.title),
             component: change.component.unwrap_or(self.component),
-            // Circumstances must not undo what the site decided.
-            variants: if change.action.is_some() || change.severity.is_some() { Vec::new() } else { self.variants },
+            decided: self.decided || change.action.is_some() || change.severity.is_some(),
             severity: change.severity.unwrap_or(self.severity),
             scope: change.scope.unwrap_or(self.scope),
             action: change.action.unwrap_or(self.action),
@@ -330,6 +332,7 @@ impl Entry {
             unused: false,
             variants: Vec::new(),
             escalate: change.escalate,
+            decided: true,
             source: change.source.unwrap_or_else(|| file.to_owned()),
             fault,
         })

@@ -12,7 +12,9 @@ const TOGETHER_US: i128 = 600_000_000;
 
 /// Changes a finding by what else was seen.
 pub(super) fn judge(finding: &mut Finding, entry: &Entry, key: &Key, group: &Group, all: &BTreeMap<Key, Group>) {
+    let entry_decides = entry.decided;
     match (key.fault.as_str(), group.code) {
+        _ if entry_decides => {}
         ("xid-154", _) => recovery_action(finding, entry, &group.detail),
         ("xid-48", _) => {
             let remap = beside(key, group, all, |code| matches!(code, 63 | 64));
@@ -31,7 +33,7 @@ pub(super) fn judge(finding: &mut Finding, entry: &Entry, key: &Key, group: &Gro
         ("xid-13" | "xid-31", _) => vary(finding, entry, "solo", "one incident"),
         _ => {}
     }
-    if let Some(decoded) = &group.decoded {
+    if let Some(decoded) = group.decoded.as_ref().filter(|_| !entry_decides) {
         decode(finding, decoded);
     }
     if let Some(rate) = entry.escalate.as_ref().filter(|_| group.too_often) {
