@@ -9,11 +9,15 @@ mod build;
 mod chrome;
 mod cut;
 #[cfg(test)]
+mod cut_tests;
+#[cfg(test)]
 mod foreign_tests;
 mod live;
 mod lod;
 mod memory;
 mod merge;
+#[cfg(test)]
+mod merge_tests;
 mod meta;
 mod model;
 mod nest;
