@@ -277,7 +277,7 @@ impl State {
     pub(super) fn scroll_help(&mut self, by: i16) {
         let size = self.size;
         if let Mode::Help(down) = &mut self.mode {
-            let most = crate::tui::view::help_lines(size).saturating_sub(1);
+            let most = crate::tui::view::help_end(size);
             *down = down.saturating_add_signed(by).min(most);
         }
     }

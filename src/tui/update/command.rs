@@ -45,17 +45,20 @@ pub static COMMANDS: &[Command] = &[
     Command { name: "quit", also: &["q", "q!", "exit"], usage: "", help: "leave the viewer", run: quit },
 ];
 
+/// The command of a name, of another name of it, or of a start that no other has.
+pub fn command_named(name: &str) -> Option<&'static Command> {
+    let named = COMMANDS.iter().find(|command| command.name == name || command.also.contains(&name));
+    named.or_else(|| {
+        let mut starting = COMMANDS.iter().filter(|command| !name.is_empty() && command.name.starts_with(name));
+        starting.next().filter(|_| starting.next().is_none())
+    })
+}
+
 /// Performs a line.
 pub(super) fn perform(state: &mut State, line: &str) -> Done {
     let line = line.trim().trim_start_matches(':').trim_start();
     let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-    let named = |command: &&Command| command.name == name || command.also.contains(&name);
-    // A start that only one command has is enough.
-    let starting = || {
-        let mut starting = COMMANDS.iter().filter(|command| command.name.starts_with(name));
-        starting.next().filter(|_| starting.next().is_none() && !name.is_empty())
-    };
-    match COMMANDS.iter().find(named).or_else(starting) {
+    match command_named(name) {
         Some(command) => (command.run)(state, rest.trim()),
         None => {
             let hint = match nearest(name, COMMANDS.iter().map(|command| command.name)) {

@@ -245,6 +245,12 @@ impl fmt::Display for Key {
     }
 }
 
+/// The first key of an action, for hints.
+pub fn first_key(action: Action) -> String {
+    let binding = BINDINGS.iter().find(|binding| binding.action == action);
+    binding.and_then(|binding| binding.keys.first()).map_or_else(String::new, Key::to_string)
+}
+
 /// A key in the current mode.
 pub(super) fn press(state: &mut State, key: KeyEvent) -> Vec<Effect> {
     if key.kind == KeyEventKind::Release {

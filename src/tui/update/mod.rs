@@ -26,8 +26,10 @@ use super::state::{Live, Message, Mouse, Size, State};
 use super::view;
 use crate::analyze::{Report, StepTimes};
 use crate::trace::Batch;
-pub use command::COMMANDS;
-pub use keys::{BINDINGS, Binding, Group};
+pub use action::Action;
+pub use command::{COMMANDS, command_named};
+pub use keys::{BINDINGS, Group, first_key};
+pub use words::length as length_words;
 
 /// What happens to the viewer.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use ratatui::Frame;
 use super::palette::Look;
 use super::state::State;
 
-pub use help::lines as help_lines;
+pub use help::help_end;
 pub use layout::{Areas, areas};
 
 /// Draws one frame.
