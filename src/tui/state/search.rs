@@ -46,6 +46,14 @@ pub struct Scan {
     pub seen: usize,
 }
 
+impl Scan {
+    /// Nothing looked at yet, in a recording of so many texts.
+    pub fn new(regex: Regex, texts: usize, jump: Option<bool>) -> Scan {
+        let (names, args) = (vec![0; texts], (ArgsId(0), false));
+        Scan { regex, names, texts: FxHashMap::default(), args, track: 0, slice: 0, jump, seen: 0 }
+    }
+}
+
 impl Search {
     /// The hits on a track, by start.
     pub fn on_track(&self, track: TrackId) -> &[SliceRef] {

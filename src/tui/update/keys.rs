@@ -221,6 +221,7 @@ impl Key {
     }
 
     /// The event of the key being pressed.
+    #[cfg(test)]
     pub fn event(self) -> KeyEvent {
         KeyEvent::new(self.code, self.modifiers)
     }

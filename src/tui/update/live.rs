@@ -26,7 +26,7 @@ impl State {
         let follows = self.live.as_ref().map_or(news.follows || !news.ended, |old| old.follows);
         let ended_now = news.ended && self.live.as_ref().is_some_and(|old| !old.ended);
         self.live = Some(Live { follows: follows && !news.ended, ..news });
-        if ended_now && self.message.is_none() {
+        if ended_now && self.message.as_ref().is_none_or(|message| !message.bad) {
             self.say("the capture is over; the recording is whole");
         }
     }

@@ -155,3 +155,8 @@ fn tick(state: &mut State) -> Vec<Effect> {
 fn areas(state: &State) -> view::Areas {
     view::areas(state, Rect::new(0, 0, state.size.columns, state.size.rows))
 }
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;

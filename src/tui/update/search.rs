@@ -3,7 +3,6 @@
 use std::fmt::Write;
 
 use regex::{Regex, RegexBuilder};
-use rustc_hash::FxHashMap;
 
 use crate::trace::{Arg, ArgsId, Layer, StrId, Trace, TrackId};
 use crate::tui::scene::SliceRef;
@@ -105,10 +104,7 @@ impl State {
     }
 
     fn begin_search(&mut self, pattern: String, regex: Regex, later: bool) {
-        let names = vec![0; self.scene.trace.strings.len()];
-        let texts = FxHashMap::default();
-        let scan =
-            Scan { regex, names, texts, args: (ArgsId(0), false), track: 0, slice: 0, jump: Some(later), seen: 0 };
+        let scan = Scan::new(regex, self.scene.trace.strings.len(), Some(later));
         self.search = Some(Search { pattern, hits: Vec::new(), at: None, more: false, scan: Some(scan) });
         self.advance_search(PORTION);
     }
