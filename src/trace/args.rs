@@ -1,5 +1,9 @@
 //! The arguments of all slices, packed: a recording of a gigabyte holds tens of millions.
 
+use std::hash::{Hash, Hasher};
+
+use rustc_hash::FxHasher;
+
 use super::model::{Arg, ArgsId, StrId};
 
 /// Runs of (key, value), 12 bytes each, without gaps between them.
@@ -79,6 +83,7 @@ impl ArgPool {
         self.len() == 0
     }
 
+<<<<<<< HEAD
     /// Moves all of another pool in, with other names and values, and returns what to add to its
     /// ids; none, and nothing moved, when the ids would not suffice.
     pub fn append(
@@ -102,12 +107,112 @@ impl ArgPool {
             });
         }
         Some(base)
+=======
+    /// All entries as not used; see [`UsedArgs`].
+    pub(super) fn unused(&self) -> UsedArgs {
+        UsedArgs { bits: vec![0; self.heads.len().div_ceil(64)], before: Vec::new() }
+    }
+
+    /// Forgets what is not used.
+    pub(super) fn compact(&mut self, used: &mut UsedArgs) {
+        let mut kept = 0u32;
+        used.before.clear();
+        for (word, bits) in used.bits.iter_mut().enumerate() {
+            // Entry 0 stays.
+            *bits |= u64::from(word == 0);
+            used.before.push(kept);
+            kept += bits.count_ones();
+        }
+        let mut to = 0;
+        for from in 0..self.heads.len() {
+            if used.bits[from / 64] >> (from % 64) & 1 == 1 {
+                self.heads[to] = self.heads[from];
+                self.values[to] = self.values[from];
+                to += 1;
+            }
+        }
+        self.heads.truncate(to);
+        self.values.truncate(to);
+        self.shrink_to_fit();
+>>>>>>> c51b010 (Let a timeline grow while its capture runs)
     }
 
     /// Gives back what was kept for growth.
     pub fn shrink_to_fit(&mut self) {
         self.heads.shrink_to_fit();
         self.values.shrink_to_fit();
+    }
+}
+
+/// Which entries of a pool are used, and where they are after [`ArgPool::compact`].
+#[derive(Debug)]
+pub(super) struct UsedArgs {
+    bits: Vec<u64>,
+    /// Entries kept before each word of `bits`.
+    before: Vec<u32>,
+}
+
+impl UsedArgs {
+    /// Keeps a run.
+    pub fn keep(&mut self, pool: &ArgPool, id: ArgsId) {
+        let first = id.0 as usize;
+        if first == 0 || self.bits.get(first / 64).is_none_or(|bits| bits >> (first % 64) & 1 == 1) {
+            return;
+        }
+        for at in first..first + pool.run(id).count() {
+            self.bits[at / 64] |= 1 << (at % 64);
+        }
+    }
+
+    /// The new id of a run that was kept.
+    pub fn moved(&self, id: ArgsId) -> ArgsId {
+        let at = id.0 as usize;
+        match (self.bits.get(at / 64), self.before.get(at / 64)) {
+            (Some(bits), Some(before)) if at != 0 => ArgsId(before + (bits & ((1 << (at % 64)) - 1)).count_ones()),
+            _ => ArgsId(0),
+        }
+    }
+}
+
+/// Slots of the cache that finds equal runs of arguments; 512 KiB, however long the recording.
+const CACHE: usize = 1 << 16;
+
+/// Stores runs of arguments; those that were stored lately are shared.
+#[derive(Debug, Default)]
+pub(super) struct SharedArgs {
+    cache: Vec<(u32, ArgsId)>,
+}
+
+impl SharedArgs {
+    /// Stores a run in a pool, always the same one, or finds it there.
+    pub fn store(&mut self, pool: &mut ArgPool, run: &[(StrId, Arg)]) -> ArgsId {
+        if run.is_empty() {
+            return ArgsId(0);
+        }
+        let mut hasher = FxHasher::default();
+        for (key, value) in run {
+            key.hash(&mut hasher);
+            let bits = match *value {
+                Arg::U64(n) => n,
+                Arg::I64(n) => n as u64,
+                Arg::F64(n) => n.to_bits(),
+                Arg::Str(id) => u64::from(id.0),
+            };
+            bits.hash(&mut hasher);
+        }
+        let hash = hasher.finish();
+        if self.cache.is_empty() {
+            self.cache.resize(CACHE, (0, ArgsId(0)));
+        }
+        let slot = (hash as usize) % CACHE;
+        let check = (hash >> 32) as u32;
+        let (known, id) = self.cache[slot];
+        if known == check && id.0 != 0 && pool.holds(id, run) {
+            return id;
+        }
+        let id = pool.push(run.iter().copied());
+        self.cache[slot] = (check, id);
+        id
     }
 }
 
@@ -130,6 +235,23 @@ mod tests {
         assert_eq!(pool.run(second).collect::<Vec<_>>(), [(StrId(9), Arg::U64(1))]);
         assert!(pool.holds(first, &all) && !pool.holds(first, &all[..3]) && !pool.holds(ArgsId(0), &[]));
         assert_eq!(pool.len(), 5);
+    }
+
+    #[test]
+    fn what_is_used_stays() {
+        let mut pool = ArgPool::default();
+        let run = |n: u64| [(StrId(1), Arg::U64(n)), (StrId(2), Arg::U64(n + 1))];
+        let ids: Vec<_> = (0..200).map(|n| pool.push(run(n))).collect();
+        let mut used = pool.unused();
+        for id in ids.iter().skip(3).step_by(7) {
+            used.keep(&pool, *id);
+        }
+        pool.compact(&mut used);
+        assert_eq!(used.moved(ArgsId(0)), ArgsId(0));
+        for (n, id) in (0..).zip(&ids).skip(3).step_by(7) {
+            assert!(pool.holds(used.moved(*id), &run(n)), "run {n}");
+        }
+        assert_eq!(pool.len(), 2 * ids.len().saturating_sub(3).div_ceil(7));
     }
 
     #[test]

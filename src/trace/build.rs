@@ -1,22 +1,16 @@
 //! Collects events as a reader or sink meets them and turns them into a [`Trace`].
 
-use std::hash::{Hash, Hasher};
-
-use rustc_hash::FxHasher;
-
+use super::args::SharedArgs;
 use super::meta::CaptureMeta;
 use super::model::{Arg, ArgsId, CounterSample, Flags, Instant, Layer, Parent, Slice, StrId, Trace, Track, TrackId};
 use super::nest::{Mended, RawEvent, RawKind, nest, pair};
-
-/// Slots of the cache that finds equal runs of arguments; 512 KiB, however long the recording.
-const ARGS_CACHE: usize = 1 << 16;
 
 /// A [`Trace`] in the making.
 pub(super) struct Builder {
     /// What there is so far. Its slices are neither sorted nor nested before [`Builder::finish`].
     pub trace: Trace,
     raw: Vec<Vec<RawEvent>>,
-    args_cache: Vec<(u32, ArgsId)>,
+    shared: SharedArgs,
     meta: Option<Result<CaptureMeta, String>>,
     last_ns: u64,
     estimate: StrId,
@@ -26,7 +20,7 @@ impl Builder {
     pub fn new() -> Self {
         let mut trace = Trace::default();
         let estimate = trace.strings.intern("estimate");
-        Builder { trace, raw: Vec::new(), args_cache: Vec::new(), meta: None, last_ns: 0, estimate }
+        Builder { trace, raw: Vec::new(), shared: SharedArgs::default(), meta: None, last_ns: 0, estimate }
     }
 
     /// Stores a text.
@@ -36,33 +30,7 @@ impl Builder {
 
     /// Stores a run of arguments; runs that were stored lately are shared.
     pub fn args(&mut self, args: &[(StrId, Arg)]) -> ArgsId {
-        if args.is_empty() {
-            return ArgsId(0);
-        }
-        let mut hasher = FxHasher::default();
-        for (key, value) in args {
-            key.hash(&mut hasher);
-            let bits = match *value {
-                Arg::U64(n) => n,
-                Arg::I64(n) => n as u64,
-                Arg::F64(n) => n.to_bits(),
-                Arg::Str(id) => u64::from(id.0),
-            };
-            bits.hash(&mut hasher);
-        }
-        let hash = hasher.finish();
-        if self.args_cache.is_empty() {
-            self.args_cache.resize(ARGS_CACHE, (0, ArgsId(0)));
-        }
-        let slot = (hash as usize) % ARGS_CACHE;
-        let check = (hash >> 32) as u32;
-        let (known, id) = self.args_cache[slot];
-        if known == check && id.0 != 0 && self.trace.args.holds(id, args) {
-            return id;
-        }
-        let id = self.trace.push_args(args.iter().copied());
-        self.args_cache[slot] = (check, id);
-        id
+        self.shared.store(&mut self.trace.args, args)
     }
 
     /// Whether the arguments mark an estimate.

@@ -31,7 +31,7 @@ mod tests;
 pub use args::ArgPool;
 pub use chrome::ChromeWriter;
 pub use cut::{WHOLE_NS, cut};
-pub use live::{Batch, Changes, Growth};
+pub use live::{Batch, Changes, Growth, LiveFeed, LiveSink, live};
 pub use lod::{CLASSES, Cell, Class, TrackIndex};
 pub use memory::MemorySink;
 pub use merge::{Alignment, Part, merge};

@@ -140,64 +140,80 @@ fn insert_sort(slices: &mut [Slice]) -> bool {
     true
 }
 
-/// Sorts slices so that a parent comes before its children, sets depths and cuts those that
-/// cross. Returns how many were cut.
+/// Sorts slices so that a parent comes before its children; twins (same start, same end) keep
+/// their order.
+pub(super) fn sort(slices: &mut [Slice]) {
+    if insert_sort(slices) {
+        return;
+    }
+    if slices.len() < STABLE_SORT_LIMIT {
+        return slices.sort_by_key(key);
+    }
+    // `depth` is free until slices are placed.
+    let mut twin = 0u16;
+    for i in 1..slices.len() {
+        twin = if key(&slices[i]) == key(&slices[i - 1]) { twin.saturating_add(1) } else { 0 };
+        slices[i].depth = twin;
+    }
+    slices.sort_unstable_by_key(|s| (s.start_ns, Reverse(s.end_ns()), s.depth));
+}
+
+/// Puts the sorted slice `i` under those that are still open (their ends and indices), sets its
+/// depth and cuts what crosses. `cut` is told of each slice that is cut: its index, and how it
+/// was. Returns how many were cut.
 ///
 /// Of two that cross, the cut is made where the least time is lost: the earlier one ends where
 /// the later one starts, or the later one ends with the earlier one.
-pub(super) fn nest(slices: &mut [Slice]) -> u64 {
-    if !insert_sort(slices) {
-        if slices.len() < STABLE_SORT_LIMIT {
-            slices.sort_by_key(key);
-        } else {
-            // Twins (same start, same end) keep their order of arrival: `depth` is free until below.
-            let mut twin = 0u16;
-            for i in 1..slices.len() {
-                twin = if key(&slices[i]) == key(&slices[i - 1]) { twin.saturating_add(1) } else { 0 };
-                slices[i].depth = twin;
-            }
-            slices.sort_unstable_by_key(|s| (s.start_ns, Reverse(s.end_ns()), s.depth));
-        }
-    }
+pub(super) fn place(
+    slices: &mut [Slice],
+    i: usize,
+    open: &mut Vec<(u64, usize)>,
+    mut cut: impl FnMut(usize, &Slice),
+) -> u64 {
     let mut crossed = 0;
-    let mut open: Vec<(u64, usize)> = Vec::new();
-    for i in 0..slices.len() {
-        let start = slices[i].start_ns;
-        let mut end = slices[i].end_ns();
-        while open.last().is_some_and(|&(open_end, _)| open_end <= start) {
-            open.pop();
-        }
-        while let Some(&(open_end, index)) = open.last() {
-            if open_end >= end {
-                break;
-            }
-            let unfinished = |i: usize, slices: &[Slice]| slices[i].flags.has(Flags::UNFINISHED);
-            if unfinished(i, slices) {
-                // Closed with its parent: that is what UNFINISHED says, nothing was lost.
-                end = open_end;
-            } else if slices[index].start_ns < start
-                && (unfinished(index, slices) || open_end - start <= end - open_end)
-            {
-                let earlier = &mut slices[index];
-                earlier.dur_ns = start - earlier.start_ns;
-                if !earlier.flags.has(Flags::UNFINISHED) {
-                    earlier.flags = earlier.flags.with(Flags::CLAMPED);
-                    crossed += 1;
-                }
-                open.pop();
-                continue;
-            } else {
-                end = open_end;
-                slices[i].flags = slices[i].flags.with(Flags::CLAMPED);
-                crossed += 1;
-            }
+    let start = slices[i].start_ns;
+    let mut end = slices[i].end_ns();
+    while open.last().is_some_and(|&(open_end, _)| open_end <= start) {
+        open.pop();
+    }
+    while let Some(&(open_end, index)) = open.last() {
+        if open_end >= end {
             break;
         }
-        slices[i].dur_ns = end - start;
-        slices[i].depth = u16::try_from(open.len()).unwrap_or(u16::MAX);
-        open.push((end, i));
+        let unfinished = |i: usize, slices: &[Slice]| slices[i].flags.has(Flags::UNFINISHED);
+        if unfinished(i, slices) {
+            // Closed with its parent: that is what UNFINISHED says, nothing was lost.
+            cut(i, &slices[i]);
+            end = open_end;
+        } else if slices[index].start_ns < start && (unfinished(index, slices) || open_end - start <= end - open_end) {
+            let earlier = &mut slices[index];
+            cut(index, earlier);
+            earlier.dur_ns = start - earlier.start_ns;
+            if !earlier.flags.has(Flags::UNFINISHED) {
+                earlier.flags = earlier.flags.with(Flags::CLAMPED);
+                crossed += 1;
+            }
+            open.pop();
+            continue;
+        } else {
+            cut(i, &slices[i]);
+            end = open_end;
+            slices[i].flags = slices[i].flags.with(Flags::CLAMPED);
+            crossed += 1;
+        }
+        break;
     }
+    slices[i].dur_ns = end - start;
+    slices[i].depth = u16::try_from(open.len()).unwrap_or(u16::MAX);
+    open.push((end, i));
     crossed
+}
+
+/// Sorts slices, sets depths and cuts those that cross. Returns how many were cut.
+pub(super) fn nest(slices: &mut [Slice]) -> u64 {
+    sort(slices);
+    let mut open = Vec::new();
+    (0..slices.len()).map(|i| place(slices, i, &mut open, |_, _| {})).sum()
 }
 
 #[cfg(test)]
