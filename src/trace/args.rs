@@ -83,7 +83,6 @@ impl ArgPool {
         self.len() == 0
     }
 
-<<<<<<< HEAD
     /// Moves all of another pool in, with other names and values, and returns what to add to its
     /// ids; none, and nothing moved, when the ids would not suffice.
     pub fn append(
@@ -107,7 +106,8 @@ impl ArgPool {
             });
         }
         Some(base)
-=======
+    }
+
     /// All entries as not used; see [`UsedArgs`].
     pub(super) fn unused(&self) -> UsedArgs {
         UsedArgs { bits: vec![0; self.heads.len().div_ceil(64)], before: Vec::new() }
@@ -134,7 +134,6 @@ impl ArgPool {
         self.heads.truncate(to);
         self.values.truncate(to);
         self.shrink_to_fit();
->>>>>>> c51b010 (Let a timeline grow while its capture runs)
     }
 
     /// Gives back what was kept for growth.
