@@ -8,7 +8,9 @@
 mod paint;
 mod theme;
 
-pub(super) use paint::{luminance, mix, rgb_of};
+#[cfg(test)]
+use paint::luminance;
+pub(super) use paint::{mix, rgb_of};
 
 use ratatui::style::{Color, Modifier, Style};
 
@@ -251,6 +253,11 @@ impl Look {
             Colors::Indexed => Color::Indexed(paint::nearest_indexed(rgb)),
             Colors::True => Color::Rgb(rgb[0], rgb[1], rgb[2]),
         }
+    }
+
+    /// What the terminal's own background is taken to be.
+    pub fn ground(self) -> [u8; 3] {
+        if self.background == Background::Dark { [0x12, 0x15, 0x1b] } else { [0xff, 0xff, 0xff] }
     }
 
     /// A colour moved by a share towards another, where the terminal has colours between.

@@ -131,6 +131,13 @@ impl TrackIndex {
         row.cell(track, from_ns, to_ns, first, row.first_from(track, first, to_ns))
     }
 
+    /// The time of each class in one stretch of a depth, in ns; a slice counts as one ns at least.
+    pub fn class_times(&self, track: &Track, depth: usize, from_ns: u64, to_ns: u64) -> [u64; CLASSES] {
+        let Some(row) = self.rows.get(depth) else { return [0; CLASSES] };
+        let first = row.first_from(track, 0, from_ns);
+        row.class_times(track, from_ns, to_ns, first, row.first_from(track, first, to_ns))
+    }
+
     /// What `columns` stretches of equal length between two moments look like, in one depth.
     pub fn cells(&self, track: &Track, depth: usize, from_ns: u64, to_ns: u64, columns: usize, out: &mut Vec<Cell>) {
         out.clear();

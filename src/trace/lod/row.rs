@@ -149,10 +149,20 @@ impl Row {
     /// A stretch; `first` and `end` are the positions of the first slices that start in it and
     /// after it.
     pub fn cell(&self, track: &Track, from_ns: u64, to_ns: u64, first: usize, end: usize) -> Cell {
+        let gathered = self.gather_stretch(track, from_ns, to_ns, first, end);
+        gathered.map_or_else(Cell::default, |gathered| gathered.done(to_ns.saturating_sub(from_ns)))
+    }
+
+    /// The time of each class in a stretch.
+    pub fn class_times(&self, track: &Track, from_ns: u64, to_ns: u64, first: usize, end: usize) -> [u64; CLASSES] {
+        self.gather_stretch(track, from_ns, to_ns, first, end).map_or([0; CLASSES], |gathered| gathered.by_class)
+    }
+
+    fn gather_stretch(&self, track: &Track, from_ns: u64, to_ns: u64, first: usize, end: usize) -> Option<Gathered> {
         // Only the slice before the first can reach into the stretch, and only the last out of it.
         let before = first.checked_sub(1).filter(|&at| slice(track, self.slices[at]).end_ns() > from_ns);
         if before.is_none() && first >= end {
-            return Cell::default();
+            return None;
         }
         let mut gathered = Gathered { cell: Cell::default(), by_class: [0; CLASSES], longest_ns: 0 };
         if let Some(at) = before {
@@ -162,7 +172,7 @@ impl Row {
             self.gather_whole(track, first, end - 1, &mut gathered);
             self.gather(track, end - 1, from_ns, to_ns, &mut gathered);
         }
-        gathered.done(to_ns.saturating_sub(from_ns))
+        Some(gathered)
     }
 
     /// Adds what lies in a stretch of the slice at a position.

@@ -10,7 +10,10 @@ use std::sync::Arc;
 use crate::analyze::{Report, StepTimes};
 use crate::trace::{Class, Flags, Slice, Trace, TrackId, TrackIndex};
 
-pub use class::{CLASS_NAMES, class_of};
+pub use class::{
+    BACKWARD, CLASS_NAMES, COLLECTIVE, COMPUTE, DATA, DISK, IDLE, LAUNCH, LIBRARY, LOCK, MEMORY, NETWORK, OTHER, PYTHON, RUNNABLE,
+    RUNNING, SYNCHRONIZE, class_of,
+};
 pub use steps::{OutlierAt, Outliers};
 pub use tree::{Node, NodeId, NodeKind, Tree};
 

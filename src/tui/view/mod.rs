@@ -4,9 +4,16 @@ mod body;
 mod bottom;
 mod finder;
 mod help;
+mod labels;
 mod layout;
+mod minimap;
+mod pen;
+mod ruler;
+mod title;
+mod verdict;
 
 use ratatui::Frame;
+use ratatui::layout::Rect;
 
 use super::palette::Look;
 use super::state::State;
@@ -19,6 +26,12 @@ pub fn draw(state: &State, look: Look, frame: &mut Frame<'_>) {
     let screen = frame.area();
     let areas = areas(state, screen);
     let buffer = frame.buffer_mut();
+    let left = |area: Rect| Rect { x: areas.labels.x, width: areas.labels.width, ..area };
+    title::draw(state, look, areas.title, buffer);
+    verdict::draw(state, look, areas.verdict, buffer);
+    minimap::draw(state, look, areas.minimap, left(areas.minimap), buffer);
+    ruler::draw(state, look, areas.ruler, left(areas.ruler), buffer);
+    labels::draw(state, look, areas.labels, buffer);
     body::draw(state, look, areas.body, buffer);
     bottom::draw(state, look, areas.bottom, buffer);
     finder::draw(state, look, areas.body, buffer);
