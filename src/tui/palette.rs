@@ -29,23 +29,6 @@ pub enum Colors {
     True,
 }
 
-impl Colors {
-    /// What a terminal can do, by what it says of itself: the values of `TERM`, `COLORTERM` and
-    /// `NO_COLOR` (which counts when it is set to anything but nothing).
-    pub fn of_terminal(term: Option<&str>, colorterm: Option<&str>, no_color: Option<&str>) -> Colors {
-        let term = term.unwrap_or_default();
-        if no_color.is_some_and(|value| !value.is_empty()) || matches!(term, "dumb" | "vt100" | "vt220" | "linux-m") {
-            Colors::None
-        } else if colorterm.is_some_and(|value| matches!(value, "truecolor" | "24bit")) || term.ends_with("-direct") {
-            Colors::True
-        } else if term.contains("256color") || colorterm.is_some_and(|value| !value.is_empty()) {
-            Colors::Indexed
-        } else {
-            Colors::Sixteen
-        }
-    }
-}
-
 /// What the terminal's background is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Background {
@@ -55,17 +38,6 @@ pub enum Background {
     Light,
 }
 
-impl Background {
-    /// By the value of `COLORFGBG` ("15;0": foreground, background); dark where it says nothing.
-    pub fn of_terminal(colorfgbg: Option<&str>) -> Background {
-        let last = colorfgbg.and_then(|value| value.rsplit(';').next()).and_then(|number| number.parse::<u8>().ok());
-        match last {
-            Some(7 | 15) => Background::Light,
-            _ => Background::Dark,
-        }
-    }
-}
-
 /// Which signs can be drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Marks {
@@ -73,16 +45,6 @@ pub enum Marks {
     Unicode,
     /// ASCII alone.
     Ascii,
-}
-
-impl Marks {
-    /// By the locale (`LC_ALL`, else `LC_CTYPE`, else `LANG`) and `TERM`: the Linux console's
-    /// font lacks most blocks.
-    pub fn of_terminal(locale: Option<&str>, term: Option<&str>) -> Marks {
-        let locale = locale.unwrap_or_default().to_ascii_lowercase();
-        let speaks = locale.contains("utf-8") || locale.contains("utf8");
-        if speaks && !matches!(term, Some("linux" | "dumb")) { Marks::Unicode } else { Marks::Ascii }
-    }
 }
 
 /// How everything looks.
@@ -274,23 +236,6 @@ mod tests {
     use super::*;
 
     const ALL: [Colors; 4] = [Colors::None, Colors::Sixteen, Colors::Indexed, Colors::True];
-
-    #[test]
-    fn a_terminal_says_what_it_can_do() {
-        let of = Colors::of_terminal;
-        assert_eq!(of(Some("xterm"), None, None), Colors::Sixteen);
-        assert_eq!(of(Some("xterm-256color"), None, None), Colors::Indexed);
-        assert_eq!(of(Some("xterm-256color"), Some("truecolor"), None), Colors::True);
-        assert_eq!(of(Some("xterm-256color"), Some("truecolor"), Some("1")), Colors::None);
-        assert_eq!(of(Some("xterm-256color"), None, Some("")), Colors::Indexed);
-        assert_eq!(of(Some("dumb"), None, None), Colors::None);
-        assert_eq!(Background::of_terminal(Some("0;15")), Background::Light);
-        assert_eq!(Background::of_terminal(Some("15;default;0")), Background::Dark);
-        assert_eq!(Background::of_terminal(None), Background::Dark);
-        assert_eq!(Marks::of_terminal(Some("en_US.UTF-8"), Some("xterm")), Marks::Unicode);
-        assert_eq!(Marks::of_terminal(Some("C"), Some("xterm")), Marks::Ascii);
-        assert_eq!(Marks::of_terminal(Some("C.utf8"), Some("linux")), Marks::Ascii);
-    }
 
     #[test]
     fn text_can_be_read_on_every_class() {

@@ -11,8 +11,8 @@ use crate::analyze::{Report, StepTimes};
 use crate::trace::{Class, Flags, Slice, Trace, TrackId, TrackIndex};
 
 pub use class::{
-    BACKWARD, CLASS_NAMES, COLLECTIVE, COMPUTE, DATA, DISK, IDLE, LAUNCH, LIBRARY, LOCK, MEMORY, NETWORK, OTHER, PYTHON, RUNNABLE,
-    RUNNING, SYNCHRONIZE, class_of,
+    BACKWARD, CLASS_NAMES, COLLECTIVE, COMPUTE, DATA, DISK, IDLE, LAUNCH, LIBRARY, LOCK, MEMORY, NETWORK, OTHER,
+    PYTHON, RUNNABLE, RUNNING, SYNCHRONIZE, class_of,
 };
 pub use steps::{OutlierAt, Outliers};
 pub use tree::{Node, NodeId, NodeKind, Tree};

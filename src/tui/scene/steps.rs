@@ -1,6 +1,6 @@
 //! Steps and outliers of all driving threads, once the judge has spoken.
 
-use super::{Scene, SliceRef, Window};
+use super::{Node, NodeKind, Scene, SliceRef, Window};
 use crate::analyze::{Outlier, Report, StepTimes};
 use crate::view::human;
 
@@ -39,6 +39,16 @@ impl Scene {
         self.outliers = Outliers { by_time, worst };
         self.report = Some(report);
         self.steps = steps;
+    }
+
+    /// The steps of the process that a rank's or a process's node stands for.
+    pub fn driver(&self, node: &Node) -> Option<&StepTimes> {
+        let pid = match node.kind {
+            NodeKind::Rank(rank) => return self.steps.iter().find(|steps| steps.rank == Some(rank)),
+            NodeKind::Process(process) => self.trace.processes.get(process.0 as usize)?.pid,
+            NodeKind::Thread(_) | NodeKind::Idle(_) | NodeKind::Track(_) => return None,
+        };
+        self.steps.iter().find(|steps| steps.pid == pid)
     }
 
     /// All outliers, by start.

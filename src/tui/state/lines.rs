@@ -128,6 +128,8 @@ impl State {
             Some((LineKind::Depth(track, depth as u16), states))
         };
         match node.kind {
+            // What the judge says of the thread that drives it is drawn there.
+            NodeKind::Rank(_) | NodeKind::Process(_) if self.scene.driver(node).is_some() => None,
             NodeKind::Thread(_) => telling().filter(|(_, states)| *states || folded).map(|(kind, _)| kind),
             _ if folded => telling().map(|(kind, _)| kind),
             NodeKind::Rank(_) | NodeKind::Process(_) => {

@@ -155,6 +155,7 @@ impl State {
     /// Shows the whole of a recording.
     pub fn new(scene: Scene, title: impl Into<String>, size: Size) -> State {
         let view = scene.bounds.unwrap_or(NOTHING);
+        let folded = scene.tree.folded_at_first();
         let mut state = State {
             scene,
             title: title.into(),
@@ -166,7 +167,7 @@ impl State {
             pinned_lines: 0,
             top: 0,
             line: 0,
-            folded: BTreeSet::new(),
+            folded,
             expanded: BTreeSet::new(),
             pinned: Vec::new(),
             selected: None,

@@ -121,6 +121,8 @@ pub fn update(state: &mut State, msg: Msg) -> Vec<Effect> {
         }
         Msg::Judged(report, steps) => {
             state.scene.judged(*report, steps);
+            // The lines of processes that drive steps show what the judge says of them.
+            state.rebuild_lines();
             Vec::new()
         }
         // Nothing was touched: what is on the screen stays where it is.

@@ -119,7 +119,8 @@ mod tests {
             for (width, height) in (0..200).step_by(7).flat_map(|w| (0..80).map(move |h| (w, h))) {
                 let screen = Rect { x: 0, y: 0, width, height };
                 let a = areas(&state, screen);
-                let rows: u16 = [a.title, a.verdict, a.minimap, a.ruler, a.body, a.panel, a.bottom].map(|r| r.height).iter().sum();
+                let rows: u16 =
+                    [a.title, a.verdict, a.minimap, a.ruler, a.body, a.panel, a.bottom].map(|r| r.height).iter().sum();
                 assert_eq!(rows, height, "{width}x{height}");
                 assert_eq!(a.labels.width + a.body.width, width);
                 assert!(height == 0 || a.body.height > 0);

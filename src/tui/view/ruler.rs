@@ -135,7 +135,8 @@ fn clock(state: &State) -> Option<String> {
     let time = meta.started_at.split('T').nth(1)?;
     let mut parts = time.get(..8)?.split(':').map(|part| part.parse::<u64>().ok());
     let (hour, minute, second) = (parts.next()??, parts.next()??, parts.next()??);
-    let fraction: String = time.get(8..)?.strip_prefix('.').unwrap_or("0").chars().take_while(char::is_ascii_digit).collect();
+    let fraction: String =
+        time.get(8..)?.strip_prefix('.').unwrap_or("0").chars().take_while(char::is_ascii_digit).collect();
     let ms = format!("{fraction:0<3}").get(..3)?.parse::<u64>().ok()?;
     let start_ms = ((hour * 60 + minute) * 60 + second) * 1000 + ms;
     let after_ms = state.view.from_ns.checked_sub(meta.start_ns)? / 1_000_000;
@@ -147,11 +148,11 @@ fn clock(state: &State) -> Option<String> {
 /// The steps that the ruler counts: those of the chosen line's process, else the first there are.
 fn counted(state: &State) -> Option<&StepTimes> {
     let mut node = state.lines.get(state.line).map(|line| line.node);
-    while let Some(id) = node {
-        if let Some(steps) = super::body::driver(state, id).filter(|s| s.boundaries_ns.len() > 1) {
+    while let Some(at) = node.and_then(|id| state.scene.tree.get(id)) {
+        if let Some(steps) = state.scene.driver(at).filter(|steps| steps.boundaries_ns.len() > 1) {
             return Some(steps);
         }
-        node = state.scene.tree.get(id).and_then(|n| n.parent);
+        node = at.parent;
     }
     state.scene.steps.iter().find(|steps| steps.boundaries_ns.len() > 1)
 }

@@ -18,7 +18,7 @@ use crate::tui::scene::Window;
 use crate::tui::state::{LineKind, State};
 
 pub use counters::{maximum, words};
-pub use summary::{class_of_category, driver};
+pub use summary::class_of_category;
 
 /// One row being drawn.
 struct Row<'a> {

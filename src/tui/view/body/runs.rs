@@ -160,7 +160,9 @@ fn write(depth: &Depth<'_>, run: Run, slice: &Slice, (edge, tail): (u16, u16), s
 /// The length steps back behind the name.
 fn hatch_text(look: Look, style: Style) -> Style {
     match (style.fg, style.bg) {
-        (Some(fg), Some(bg)) if look.colors != Colors::None => style.fg(look.blend(fg, crate::tui::palette::rgb_of(bg), 0.25)),
+        (Some(fg), Some(bg)) if look.colors != Colors::None => {
+            style.fg(look.blend(fg, crate::tui::palette::rgb_of(bg), 0.25))
+        }
         _ => style,
     }
 }

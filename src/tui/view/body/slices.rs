@@ -104,7 +104,8 @@ impl Depth<'_> {
             match (look.colors, hit) {
                 (Colors::True | Colors::Indexed, false) => {
                     let ground = look.ground();
-                    let fade = |color: Option<Color>| color.filter(|c| *c != Color::Reset).map(|c| look.blend(c, ground, 0.6));
+                    let fade =
+                        |color: Option<Color>| color.filter(|c| *c != Color::Reset).map(|c| look.blend(c, ground, 0.6));
                     style = Style { fg: fade(style.fg), bg: fade(style.bg), ..style };
                 }
                 (Colors::True | Colors::Indexed, true) => style = style.add_modifier(Modifier::BOLD),

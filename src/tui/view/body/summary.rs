@@ -8,8 +8,7 @@ use super::slices::bar;
 use crate::analyze::{Category, StepTimes};
 use crate::trace::Class;
 use crate::tui::palette::Colors;
-use crate::tui::scene::{COLLECTIVE, COMPUTE, DATA, DISK, IDLE, NodeId, NodeKind, OTHER, PYTHON, SYNCHRONIZE};
-use crate::tui::state::State;
+use crate::tui::scene::{COLLECTIVE, COMPUTE, DATA, DISK, IDLE, NodeId, OTHER, PYTHON, SYNCHRONIZE};
 use crate::tui::view::pen;
 
 /// The class whose colour a category of the judge has.
@@ -26,19 +25,10 @@ pub fn class_of_category(category: Category) -> Class {
     }
 }
 
-/// The steps of the process that a node stands for.
-pub fn driver(state: &State, node: NodeId) -> Option<&StepTimes> {
-    let pid = match state.scene.tree.get(node)?.kind {
-        NodeKind::Rank(rank) => return state.scene.steps.iter().find(|steps| steps.rank == Some(rank)),
-        NodeKind::Process(process) => state.scene.trace.processes.get(process.0 as usize)?.pid,
-        _ => return None,
-    };
-    state.scene.steps.iter().find(|steps| steps.pid == pid)
-}
-
 /// Draws the summary, or a rule where there is nothing to sum up.
 pub fn draw(row: &Row<'_>, node: NodeId, buffer: &mut Buffer) {
-    let Some(steps) = driver(row.state, node) else {
+    let scene = &row.state.scene;
+    let Some(steps) = scene.tree.get(node).and_then(|node| scene.driver(node)) else {
         let rule = row.look.sign('─', '-');
         for x in row.area.left()..row.area.right() {
             if buffer.cell((x, row.area.y)).is_some_and(|cell| cell.symbol() == " ") {
