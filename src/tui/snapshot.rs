@@ -3,6 +3,7 @@
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::Buffer;
+use unicode_width::UnicodeWidthStr;
 
 use super::ansi;
 use super::palette::Look;
@@ -35,8 +36,20 @@ impl Snapshot {
     pub fn text(&self) -> String {
         let width = usize::from(self.buffer.area.width).max(1);
         let row = |cells: &[ratatui::buffer::Cell]| {
-            let text: String = cells.iter().map(|cell| cell.symbol()).collect();
-            format!("{}\n", text.trim_end())
+            let mut text = String::new();
+            let mut wide = 0;
+            for cell in cells {
+                // A wide character takes the place of what is in the cell after it.
+                if wide > 1 {
+                    wide -= 1;
+                    continue;
+                }
+                wide = cell.symbol().width();
+                text.push_str(cell.symbol());
+            }
+            text.truncate(text.trim_end().len());
+            text.push('\n');
+            text
         };
         self.buffer.content.chunks(width).map(row).collect()
     }

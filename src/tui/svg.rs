@@ -105,7 +105,13 @@ pub(super) fn svg(buffer: &Buffer, look: Look) -> String {
 
 /// One row: grounds first, then shapes, then text.
 fn row(out: &mut String, cells: &[Cell], y: u32, ground: &Ground) {
-    let paints: Vec<Paint> = cells.iter().map(|cell| ground.paint(cell)).collect();
+    let mut paints: Vec<Paint> = cells.iter().map(|cell| ground.paint(cell)).collect();
+    // The second half of a wide character has what the first has.
+    for i in 1..cells.len() {
+        if cells[i - 1].symbol().width() > 1 {
+            paints[i] = paints[i - 1];
+        }
+    }
     for (from, to) in runs(cells.len(), |a, b| paints[a].bg == paints[b].bg) {
         if paints[from].bg != ground.bg {
             rect(out, (from as u32 * WIDTH, y), ((to - from) as u32 * WIDTH, HEIGHT), paints[from].bg);
