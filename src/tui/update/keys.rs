@@ -47,11 +47,13 @@ pub enum Group {
     Program,
     /// While a line is typed.
     Typing,
+    /// While the page of keys is shown.
+    Page,
 }
 
 impl Group {
     /// All, in order.
-    pub const ALL: [Group; 8] = [
+    pub const ALL: [Group; 9] = [
         Group::View,
         Group::Select,
         Group::Jump,
@@ -60,6 +62,7 @@ impl Group {
         Group::Panel,
         Group::Program,
         Group::Typing,
+        Group::Page,
     ];
 
     /// Its title.
@@ -73,6 +76,7 @@ impl Group {
             Group::Panel => "panel",
             Group::Program => "program",
             Group::Typing => "while typing",
+            Group::Page => "on this page",
         }
     }
 }
@@ -185,12 +189,12 @@ pub static BINDINGS: &[Binding] = bindings! {
     Browse Program [ctrl('l')] Redraw "draw the screen afresh";
     Browse Program [ctrl('z')] Suspend "stop the viewer for now; fg goes on";
     Browse Program [c('q'), ctrl('c')] Quit "quit; live: the recording is kept";
-    Help Program [k(KeyCode::Esc), c('?'), c('q'), k(KeyCode::Enter)] CloseHelp "leave this page";
-    Help Program [k(KeyCode::Up), c('k')] HelpUp "scroll up";
-    Help Program [k(KeyCode::Down), c('j')] HelpDown "scroll down";
-    Help Program [k(KeyCode::PageUp), ctrl('b')] HelpPageUp "a page up";
-    Help Program [k(KeyCode::PageDown), c(' '), ctrl('f')] HelpPageDown "a page down";
-    Help Program [ctrl('c')] Quit "quit";
+    Help Page [k(KeyCode::Esc), c('?'), c('q'), k(KeyCode::Enter)] CloseHelp "leave this page";
+    Help Page [k(KeyCode::Up), c('k')] HelpUp "scroll up";
+    Help Page [k(KeyCode::Down), c('j')] HelpDown "scroll down";
+    Help Page [k(KeyCode::PageUp), ctrl('b')] HelpPageUp "a page up";
+    Help Page [k(KeyCode::PageDown), c(' '), ctrl('f')] HelpPageDown "a page down";
+    Help Page [ctrl('c')] Quit "quit";
 
     Prompt Typing [k(KeyCode::Enter)] Accept "do it";
     Prompt Typing [k(KeyCode::Esc), ctrl('c'), ctrl('g')] Cancel "leave it";

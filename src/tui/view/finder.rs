@@ -32,7 +32,7 @@ pub fn draw(state: &State, look: Look, area: Rect, buffer: &mut Buffer) {
             None if state.finder.next.is_some() => "looking".to_owned(),
             None => "nothing fits".to_owned(),
         };
-        let mark = if first + row == choice { look.sign('▸', '>') } else { ' ' };
+        let mark = if first + row == choice && !hits.is_empty() { look.sign('▸', '>') } else { ' ' };
         let text = format!("{mark} {}", look.text(&text));
         buffer.set_stringn(line.x, line.y, text, usize::from(line.width), style);
     }
