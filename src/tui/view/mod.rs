@@ -34,6 +34,6 @@ pub fn draw(state: &State, look: Look, frame: &mut Frame<'_>) {
     labels::draw(state, look, areas.labels, buffer);
     body::draw(state, look, areas.body, buffer);
     bottom::draw(state, look, areas.bottom, buffer);
-    finder::draw(state, look, areas.body, buffer);
+    finder::draw(state, look, areas.labels.union(areas.body), buffer);
     help::draw(state, look, screen, buffer);
 }
