@@ -38,7 +38,7 @@ pub fn cut(trace: &Trace, from_ns: u64, to_ns: u64, sink: &mut dyn Sink) -> io::
         cut.track(track, &pids, sink)?;
     }
     if let Some(meta) = &trace.meta {
-        let meta = cut.meta(meta);
+        let meta = if cut.whole { meta.clone() } else { notes(meta, from_ns, to_ns) };
         sink.meta(meta.end_ns, &meta)?;
     }
     Ok(cut.slices)
@@ -200,20 +200,18 @@ impl<'t> Cut<'t> {
         }
         flow
     }
+}
 
-    fn meta(&self, meta: &CaptureMeta) -> CaptureMeta {
-        let mut meta = meta.clone();
-        if self.whole {
-            return meta;
-        }
-        let before = meta.end_ns.saturating_sub(meta.start_ns).max(1);
-        meta.start_ns = meta.start_ns.max(self.from_ns);
-        meta.end_ns = meta.end_ns.min(self.to_ns).max(meta.start_ns);
-        let share = (meta.end_ns - meta.start_ns) as f64 / before as f64;
-        meta.aictl_cpu_s *= share;
-        meta.target_cpu_s *= share;
-        meta.syscalls.clear();
-        meta.files.clear();
-        meta
-    }
+/// The notes on a part of a capture.
+pub(super) fn notes(meta: &CaptureMeta, from_ns: u64, to_ns: u64) -> CaptureMeta {
+    let mut meta = meta.clone();
+    let before = meta.end_ns.saturating_sub(meta.start_ns).max(1);
+    meta.start_ns = meta.start_ns.max(from_ns);
+    meta.end_ns = meta.end_ns.min(to_ns).max(meta.start_ns);
+    let share = (meta.end_ns - meta.start_ns) as f64 / before as f64;
+    meta.aictl_cpu_s *= share;
+    meta.target_cpu_s *= share;
+    meta.syscalls.clear();
+    meta.files.clear();
+    meta
 }

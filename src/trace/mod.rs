@@ -10,6 +10,7 @@ mod chrome;
 mod cut;
 #[cfg(test)]
 mod cut_tests;
+mod excerpt;
 #[cfg(test)]
 mod foreign_tests;
 mod live;
@@ -25,12 +26,14 @@ mod perfetto;
 mod query;
 mod read;
 mod sink;
+mod tee;
 #[cfg(test)]
 mod tests;
 
 pub use args::ArgPool;
 pub use chrome::ChromeWriter;
 pub use cut::{WHOLE_NS, cut};
+pub use excerpt::{excerpt, slices_within};
 pub use live::{Batch, Changes, Growth, LiveFeed, LiveSink, live};
 pub use lod::{CLASSES, Cell, Class, TrackIndex};
 pub use memory::MemorySink;
@@ -44,3 +47,4 @@ pub use perfetto::{ClockSnapshot, PerfettoWriter};
 pub use query::{Overlapping, SelfTime};
 pub use read::{ReadError, read};
 pub use sink::{ArgRef, Event, Sink, SliceEvent, TrackDef, TrackRef};
+pub use tee::Tee;

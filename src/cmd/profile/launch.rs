@@ -1,12 +1,13 @@
 //! A command that waits before its first instruction until the probes are in place.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::OpenOptions;
 use std::io::{self, PipeWriter, Read, Write, pipe};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -43,8 +44,9 @@ pub fn find(program: &OsStr) -> Result<PathBuf, Error> {
 }
 
 impl Launched {
-    /// Forks; the child waits in front of its exec.
-    pub fn start(program: &Path, command: &[OsString]) -> Result<Launched, Error> {
+    /// Forks; the child waits in front of its exec. With a log, its output goes there, and it gets
+    /// no input: the terminal is someone else's.
+    pub fn start(program: &Path, command: &[OsString], log: Option<&Path>) -> Result<Launched, Error> {
         let cannot = |error: io::Error| Error::failed("cannot start the command", error);
         let (mut pid_reader, pid_writer) = pipe().map_err(cannot)?;
         let (gate_reader, gate) = pipe().map_err(cannot)?;
@@ -52,6 +54,15 @@ impl Launched {
         let mut child = Command::new(program);
         if let [name, arguments @ ..] = command {
             child.arg0(name).args(arguments);
+        }
+        if let Some(log) = log {
+            let open = || {
+                let file = OpenOptions::new().create(true).append(true).open(log)?;
+                Ok((file.try_clone()?, file))
+            };
+            let cannot = |error: io::Error| Error::failed(format!("cannot write {}", log.display()), error);
+            let (out, err) = open().map_err(cannot)?;
+            child.stdin(Stdio::null()).stdout(out).stderr(err);
         }
         let (pid_fd, gate_fd, our_end) = (pid_writer.as_raw_fd(), gate_reader.as_raw_fd(), gate.as_raw_fd());
         // SAFETY: between fork and exec `wait_at_gate` makes system calls only, on descriptors

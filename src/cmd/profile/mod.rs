@@ -1,6 +1,7 @@
 //! `aictl profile`: record running processes, then say where their time went.
 
 mod launch;
+mod live;
 mod progress;
 
 use std::ffi::OsString;
@@ -17,11 +18,12 @@ use super::error::{DONE, Error, INTERRUPTED};
 use super::interrupt::Interrupt;
 use super::recording::{self, Format, NewRecording};
 use super::settings::Settings;
+use super::timeline::ViewerArgs;
 use super::values::{self, LayerList, Length, Share};
 use super::{Done, env, report};
 use crate::profile::{CaptureOptions, CaptureProgress, capture};
 use crate::trace::{CaptureMeta, Sink};
-use crate::view::human;
+use crate::view::{Ui, human};
 use launch::Launched;
 use progress::Teller;
 
@@ -71,6 +73,11 @@ pub struct Args {
     /// Only record
     #[arg(long)]
     no_report: bool,
+    /// Watch it in the terminal while it is recorded; q ends both, and the report follows
+    #[arg(long)]
+    live: bool,
+    #[command(flatten)]
+    viewer: ViewerArgs,
 }
 
 /// In short help and in long help alike.
@@ -81,6 +88,7 @@ Examples:
   sudo aictl profile --pid 41873 -d 10s
   sudo aictl profile -d 30s -w run.pftrace -- python train.py --epochs 1
   sudo aictl profile --pid 41873 --pid 41874 -d 10s          the ranks of one job: who is late?
+  sudo aictl profile --pid 41873 --live                      watch it while it is recorded
   sudo aictl profile --pid 41873 --layers sched,python -d 5s
   sudo aictl profile --pid 41873 -d 10s -o json | jq .verdict"
     };
@@ -95,6 +103,11 @@ const AFTER_LONG_HELP: &str = concat!(
 A COMMAND is started once the probes are in place. When --duration is over it goes on, and aictl
 waits for it; Ctrl-C reaches both. Its own exit code is printed, not returned.
 
+With --live the timeline is on the screen while it is recorded: Space freezes the view and not the
+capture, ? lists the keys. When --duration is over or the processes end, the view stays; q leaves it,
+saves the recording and prints the report. A COMMAND's output goes to FILE.log, since it would be
+written over the screen, and it gets no input.
+
 An existing FILE is overwritten if it is a recording, and only once the first event is there.
 
 Exit codes: 0 recorded (also after Ctrl-C) · 1 failed, or no such process · 2 usage, or COMMAND
@@ -102,7 +115,7 @@ cannot be run · 4 not permitted, the kernel lacks something, or the report is i
 the second Ctrl-C.
 
 Environment: AICTL_DURATION, AICTL_LAYERS, AICTL_MAX_OVERHEAD, AICTL_PYTHON_HZ,
-AICTL_SYSCALL_THRESHOLD stand for the flags of the same name."
+AICTL_SYSCALL_THRESHOLD, AICTL_THEME stand for the flags of the same name."
 );
 
 /// A file system with less than this is worth a word before a capture starts.
@@ -112,6 +125,9 @@ const SCARCE_BYTES: u64 = 200 << 20;
 pub fn run(args: Args, settings: &Settings) -> Done {
     let ui = &settings.ui;
     refuse_other_targets(&args)?;
+    if args.live {
+        live::check(&args)?;
+    }
     let mut options = options_of(&args, settings)?;
     let to_stdout = args.write.as_deref() == Some(Path::new("-"));
     if to_stdout && io::stdout().is_terminal() {
@@ -124,27 +140,36 @@ pub fn run(args: Args, settings: &Settings) -> Done {
     }
     let interrupt = Interrupt::catch().map_err(|error| Error::failed("cannot handle signals", error))?;
     let mut launched = match command {
-        Some(program) => Some(Launched::start(&program, &args.command)?),
+        Some(program) => {
+            let log = recording.as_ref().filter(|_| args.live).map(|recording| live::log_of(recording.path()));
+            if let Some(log) = &log {
+                ui.note(&format!("output of {} goes to {}", program.display(), log.display()));
+            }
+            Some(Launched::start(&program, &args.command, log.as_deref())?)
+        }
         None => None,
     };
     options.pids.extend(launched.as_ref().map(Launched::pid));
 
-    let mut sink = open_sink(&args, recording.as_ref()).map_err(|e| Error::failed("cannot write the recording", e))?;
-    let mut teller = Teller::new(ui, &options, launched.is_some());
-    let result = capture(&options, sink.as_mut(), interrupt.flag(), &mut |news| {
-        if matches!(news, CaptureProgress::Attached { .. }) {
-            recording.iter().for_each(NewRecording::begin);
-            launched.iter_mut().for_each(Launched::release);
-        }
-        teller.tell(&news);
-    });
-    teller.end();
-    drop(sink);
-
+    let (result, viewer) = match &recording {
+        Some(recording) if args.live => live::watch(live::Job {
+            args: &args,
+            settings,
+            options: &options,
+            recording,
+            launched: launched.as_mut(),
+            interrupt: &interrupt,
+        }),
+        recording => (record(&args, ui, &options, recording.as_ref(), launched.as_mut(), &interrupt), None),
+    };
     let meta = match result {
         Ok(meta) => meta,
-        Err(error) => return Err(give_up(error.into(), recording, launched)),
+        Err(error) => return Err(give_up(error, recording, launched)),
     };
+    if let Some(error) = viewer {
+        // The capture is whole nevertheless.
+        ui.warn(&error.line());
+    }
     if recording.as_ref().is_some_and(|recording| !recording.has_begun()) {
         // Ctrl-C came first.
         give_up(Error::usage("interrupted"), recording, launched);
@@ -159,6 +184,30 @@ pub fn run(args: Args, settings: &Settings) -> Done {
         launched.finish(ui, &interrupt)?;
     }
     code
+}
+
+/// Captures until it is over, and tells how it goes.
+fn record(
+    args: &Args,
+    ui: &Ui,
+    options: &CaptureOptions,
+    recording: Option<&NewRecording>,
+    mut launched: Option<&mut Launched>,
+    interrupt: &Interrupt,
+) -> Result<CaptureMeta, Error> {
+    let mut sink = open_sink(args, recording).map_err(|e| Error::failed("cannot write the recording", e))?;
+    let mut teller = Teller::new(ui, options, launched.is_some());
+    let result = capture(options, sink.as_mut(), interrupt.flag(), &mut |news| {
+        if matches!(news, CaptureProgress::Attached { .. }) {
+            recording.iter().for_each(|recording| recording.begin());
+            if let Some(launched) = &mut launched {
+                launched.release();
+            }
+        }
+        teller.tell(&news);
+    });
+    teller.end();
+    Ok(result?)
 }
 
 /// Tells what was written, then reads it back for the report.

@@ -1,12 +1,14 @@
 //! What a viewer of finished recordings gets from outside: the judge's word, signals, effects.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::super::interrupt::{Interrupt, Stops};
 use super::super::settings::Settings;
 use super::jobs::{self, Jobs};
 use super::judge::Judge;
+use crate::trace::Trace;
+use crate::tui::scene::Window;
 use crate::tui::state::State;
 use crate::tui::{Asked, Effect, Feed, Look, Msg, Outcome, Pace};
 
@@ -50,6 +52,11 @@ impl Outside<'_> {
         } else {
             Asked::Nothing
         }
+    }
+
+    /// Writes a stretch at once, while nobody else holds the recording.
+    pub fn write_now(&self, trace: &Trace, window: Window, path: &Path) -> Outcome {
+        jobs::write(trace, window, path, &self.shown).unwrap_or_else(|error| Outcome::Failed(error.line()))
     }
 
     /// Performs an effect; what takes long goes on among the jobs.
