@@ -4,7 +4,7 @@ use regex::Regex;
 use rustc_hash::FxHashMap;
 
 use super::SliceRef;
-use crate::trace::{ArgsId, StrId, TrackId};
+use crate::trace::{ArgsId, StrId};
 use crate::tui::scene::NodeId;
 
 /// Slices that match the search.
@@ -55,11 +55,9 @@ impl Scan {
 }
 
 impl Search {
-    /// The hits on a track, by start.
-    pub fn on_track(&self, track: TrackId) -> &[SliceRef] {
-        let from = self.hits.partition_point(|hit| hit.track < track);
-        let to = self.hits.partition_point(|hit| hit.track <= track);
-        self.hits.get(from..to).unwrap_or_default()
+    /// Whether a slice is a hit.
+    pub fn holds(&self, at: SliceRef) -> bool {
+        self.hits.binary_search_by_key(&(at.track, at.index), |hit| (hit.track, hit.index)).is_ok()
     }
 }
 

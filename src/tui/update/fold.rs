@@ -84,13 +84,13 @@ impl State {
             self.line = self.lines.iter().position(|line| line.node == id).unwrap_or(self.line);
             return;
         }
-        let shown: std::collections::BTreeSet<NodeId> = self.lines.iter().map(|line| line.node).collect();
+        let lines = &self.lines;
         let siblings = match self.scene.tree.get(id).and_then(|node| node.parent) {
             Some(parent) => self.scene.tree.nodes.get_mut(parent.0 as usize).map(|node| &mut node.children),
             None => Some(&mut self.scene.tree.roots),
         };
         if let Some(siblings) = siblings {
-            swap_beside(siblings, id, down, |id| shown.contains(id));
+            swap_beside(siblings, id, down, |id| lines.iter().any(|line| line.node == *id));
         }
         self.relist(id);
     }

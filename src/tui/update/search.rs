@@ -150,10 +150,8 @@ impl State {
         }
         // The slice that is looked at is none of the others of its name.
         let here = self.selected.and_then(|at| self.place(at));
-        let same = |search: &Search| {
-            self.selected.is_some_and(|at| search.hits.binary_search_by_key(&key(at), |h| key(*h)).is_ok())
-        };
-        let here = here.filter(|_| self.search.as_ref().is_some_and(same));
+        let is_hit = |at| self.search.as_ref().is_some_and(|search| search.holds(at));
+        let here = here.filter(|_| self.selected.is_some_and(is_hit));
         self.hit_beside(here.unwrap_or((cursor.saturating_sub(1), TrackId(u32::MAX), u32::MAX)), later);
     }
 
@@ -212,10 +210,6 @@ impl State {
     fn place(&self, hit: SliceRef) -> Option<Place> {
         self.scene.slice(hit).map(|slice| (slice.start_ns, hit.track, hit.index))
     }
-}
-
-fn key(at: SliceRef) -> (TrackId, u32) {
-    (at.track, at.index)
 }
 
 impl Scan {

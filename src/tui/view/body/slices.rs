@@ -87,12 +87,9 @@ impl Depth<'_> {
     }
 
     /// Whether the search found a slice.
-    pub fn is_hit(&self, index: u32, slice: &Slice) -> bool {
-        let Some(search) = self.row.state.search.as_ref() else { return false };
-        let start = |hit: &SliceRef| self.row.state.scene.slice(*hit).map_or(0, |s| s.start_ns);
-        let first = search.hits.partition_point(|hit| start(hit) < slice.start_ns);
-        let same_start = search.hits[first..].iter().take(64).take_while(|hit| start(hit) == slice.start_ns);
-        same_start.into_iter().any(|hit| *hit == SliceRef { track: self.id, index })
+    pub fn is_hit(&self, index: u32) -> bool {
+        let at = SliceRef { track: self.id, index };
+        self.row.state.search.as_ref().is_some_and(|search| search.holds(at))
     }
 
     /// Emphasis of a slice among others, on the style of its cells.
@@ -100,7 +97,7 @@ impl Depth<'_> {
         let look = self.row.look;
         let mut style = style;
         if self.searched {
-            let hit = self.is_hit(index, slice);
+            let hit = self.is_hit(index);
             match (look.colors, hit) {
                 (Colors::True | Colors::Indexed, false) => {
                     let ground = look.ground();
