@@ -46,7 +46,7 @@ impl Scene {
         let pid = match node.kind {
             NodeKind::Rank(rank) => return self.steps.iter().find(|steps| steps.rank == Some(rank)),
             NodeKind::Process(process) => self.trace.processes.get(process.0 as usize)?.pid,
-            NodeKind::Thread(_) | NodeKind::Idle(_) | NodeKind::Track(_) => return None,
+            NodeKind::Thread(_) | NodeKind::Idle(_) | NodeKind::Lanes(_) | NodeKind::Track(_) => return None,
         };
         self.steps.iter().find(|steps| steps.pid == pid)
     }

@@ -23,6 +23,8 @@ pub enum NodeKind {
     Thread(ThreadId),
     /// The threads of a process that hardly ever ran.
     Idle(ProcessId),
+    /// Tracks of a process that are one thing side by side: requests to a disk.
+    Lanes(ProcessId),
     /// A track of slices, or of a counter.
     Track(TrackId),
 }
@@ -56,7 +58,7 @@ pub struct Tree {
 
 /// Idle threads are gathered from so many on.
 const GATHERED: usize = 3;
-/// So many processes are unfolded at first, the busiest of each rank before others.
+/// So many ranks, or processes without one, are unfolded at first.
 const UNFOLDED: usize = 2;
 
 /// A thread's tracks and what they weigh.
@@ -104,25 +106,15 @@ impl Tree {
         for (i, node) in self.nodes.iter().enumerate() {
             let id = NodeId(i as u32);
             match node.kind {
-                NodeKind::Idle(_) => drop(folded.insert(id)),
-                NodeKind::Process(_) => {
-                    let first = node.parent.and_then(|p| self.get(p)).is_none_or(|p| p.children.first() == Some(&id));
-                    if unfolded < UNFOLDED && first {
-                        unfolded += 1;
-                    } else {
-                        folded.insert(id);
-                    }
+                NodeKind::Idle(_) | NodeKind::Lanes(_) => drop(folded.insert(id)),
+                NodeKind::Process(_) | NodeKind::Rank(_) if node.parent.is_some() || unfolded >= UNFOLDED => {
+                    folded.insert(id);
                 }
-                NodeKind::Rank(_) if unfolded >= UNFOLDED => drop(folded.insert(id)),
-                NodeKind::Rank(_) if !node.children.iter().any(|c| self.is_process(*c)) => unfolded += 1,
+                NodeKind::Process(_) | NodeKind::Rank(_) => unfolded += 1,
                 _ => {}
             }
         }
         folded
-    }
-
-    fn is_process(&self, id: NodeId) -> bool {
-        self.get(id).is_some_and(|node| matches!(node.kind, NodeKind::Process(_)))
     }
 
     fn add(&mut self, kind: NodeKind, parent: Option<NodeId>, label: String, telling: Option<TrackId>) -> NodeId {
@@ -207,16 +199,12 @@ impl<'t> Planting<'t> {
                 continue;
             };
             let telling = self.telling(first);
-            // A rank of one process is that process: no line is spent on both.
-            if group.len() == 1 {
-                let process = &self.trace.processes[first];
-                let label = format!("rank {rank} · {}", named(&process.name, process.pid));
-                let node = self.tree.add(NodeKind::Rank(rank), None, label, telling);
-                self.inside(first, node);
-                continue;
-            }
-            let node = self.tree.add(NodeKind::Rank(rank), None, format!("rank {rank}"), telling);
-            for &(_, _, p) in group {
+            // A rank is its main process: no line is spent on both.
+            let process = &self.trace.processes[first];
+            let label = format!("rank {rank} · {}", named(&process.name, process.pid));
+            let node = self.tree.add(NodeKind::Rank(rank), None, label, telling);
+            self.inside(first, node);
+            for &(_, _, p) in &group[1..] {
                 self.process(p, Some(node));
             }
         }
@@ -254,9 +242,12 @@ impl<'t> Planting<'t> {
     fn inside(&mut self, p: usize, node: NodeId) {
         let mut own = std::mem::take(&mut self.of_process[p]);
         own.sort_by_key(|id| self.place(*id));
-        let (counters, slices): (Vec<_>, Vec<_>) =
+        let layer = |id: &TrackId| self.trace.tracks[id.0 as usize].layer;
+        let (counters, own): (Vec<_>, Vec<_>) =
             own.into_iter().partition(|id| !self.trace.tracks[id.0 as usize].counters.is_empty());
-        for id in slices {
+        // Disks come after the threads, which say what they are used for.
+        let (disks, own): (Vec<_>, Vec<_>) = own.into_iter().partition(|id| layer(id) == Layer::Io);
+        for id in own {
             self.track(id, Some(node));
         }
         let pid = self.trace.processes[p].pid;
@@ -269,7 +260,7 @@ impl<'t> Planting<'t> {
         let most = threads.iter().map(|t| self.of_thread[t.0 as usize].slices).max().unwrap_or(0);
         let idle = |t: &ThreadId| {
             let thread = &self.of_thread[t.0 as usize];
-            !thread.tells && thread.slices <= (most / 50).max(8)
+            !thread.tells && thread.slices <= (most / 20).max(8)
         };
         let (idle, busy): (Vec<_>, Vec<_>) = threads.into_iter().partition(idle);
         for t in busy {
@@ -285,6 +276,17 @@ impl<'t> Planting<'t> {
             for t in idle {
                 self.thread(t, node);
             }
+        }
+        let disks_under = match disks.first() {
+            Some(&first) if disks.len() >= GATHERED => {
+                let name = plain(self.trace.text(self.trace.tracks[first.0 as usize].name));
+                let label = format!("{name} and {} more", disks.len() - 1);
+                self.tree.add(NodeKind::Lanes(ProcessId(p as u32)), Some(node), label, Some(first))
+            }
+            _ => node,
+        };
+        for id in disks {
+            self.track(id, Some(disks_under));
         }
         for id in counters {
             self.track(id, Some(node));

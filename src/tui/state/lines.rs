@@ -2,7 +2,7 @@
 
 use super::State;
 use crate::trace::{Layer, Track, TrackId, TrackIndex};
-use crate::tui::scene::{Node, NodeId, NodeKind, SliceRef};
+use crate::tui::scene::{Node, NodeId, NodeKind, SliceRef, Window};
 
 /// Depths a track shows before it is expanded.
 pub const FEW_DEPTHS: usize = 4;
@@ -102,6 +102,12 @@ impl State {
         }
     }
 
+    /// From the first step to the last, of the first thread that has steps.
+    fn steps(&self) -> Option<Window> {
+        let bounds = self.scene.steps.iter().map(|steps| &steps.boundaries_ns).find(|bounds| bounds.len() > 1)?;
+        Some(Window::new(*bounds.first()?, *bounds.last()?))
+    }
+
     fn data(&self, track: TrackId) -> Option<&Track> {
         self.scene.trace.tracks.get(track.0 as usize)
     }
@@ -112,7 +118,7 @@ impl State {
             NodeKind::Rank(rank) => self.filter.ranks.is_empty() || self.filter.ranks.contains(&rank),
             NodeKind::Process(_) => node.parent.is_some() || self.filter.ranks.is_empty(),
             NodeKind::Track(track) => self.data(track).is_some_and(|t| !self.filter.hidden.contains(&t.layer)),
-            NodeKind::Thread(_) | NodeKind::Idle(_) => true,
+            NodeKind::Thread(_) | NodeKind::Idle(_) | NodeKind::Lanes(_) => true,
         }
     }
 
@@ -123,8 +129,8 @@ impl State {
         let telling = || {
             let track = node.telling.filter(shown)?;
             let index = self.scene.index.get(track.0 as usize).filter(|index| index.depths() > 0)?;
-            let states = self.data(track)?.layer == Layer::Sched;
-            let depth = if states { 0 } else { telling_depths(index, self.data(track)?, 1) };
+            let states = matches!(self.data(track)?.layer, Layer::Sched | Layer::Io);
+            let depth = if states { 0 } else { telling_depths(index, self.data(track)?, 1, self.steps()) };
             Some((LineKind::Depth(track, depth as u16), states))
         };
         match node.kind {
@@ -143,7 +149,7 @@ impl State {
                 };
                 node.children.iter().rev().find_map(counter)
             }
-            NodeKind::Idle(_) | NodeKind::Track(_) => None,
+            NodeKind::Idle(_) | NodeKind::Lanes(_) | NodeKind::Track(_) => None,
         }
     }
 
@@ -160,7 +166,7 @@ impl State {
             return;
         };
         let few = self.few(id, index.depths());
-        let first = telling_depths(index, data, few);
+        let first = telling_depths(index, data, few, self.steps());
         for depth in first..(first + few).min(index.depths()) {
             lines.push(Line { node: id, kind: LineKind::Depth(track, depth.min(usize::from(u16::MAX)) as u16) });
         }
@@ -169,29 +175,33 @@ impl State {
 
 /// The first of `few` depths in a row that tell most: those that change often and still cover
 /// much of the time. The outer frames of a program change never, its innermost are seldom there.
-fn telling_depths(index: &TrackIndex, track: &Track, few: usize) -> usize {
+/// Looks at `steps` where there are some: how a program starts is not what it is about.
+fn telling_depths(index: &TrackIndex, track: &Track, few: usize, steps: Option<Window>) -> usize {
     let depths = index.depths();
     let row = index.row(0);
     let edges = row
         .first()
         .zip(row.last())
         .and_then(|(a, b)| Some((track.slices.get(*a as usize)?.start_ns, track.slices.get(*b as usize)?.end_ns())));
-    let Some((from, to)) = edges.filter(|_| few < depths) else { return 0 };
+    let Some((mut from, mut to)) = edges.filter(|_| few < depths) else { return 0 };
+    if let Some(steps) = steps.filter(|steps| steps.from_ns < to && steps.to_ns > from) {
+        (from, to) = (from.max(steps.from_ns), to.min(steps.to_ns));
+    }
     let to = to.max(from + 1);
-    let mut cell = Vec::new();
     let scores: Vec<f64> = (0..depths)
         .map(|depth| {
-            index.cells(track, depth, from, to, 1, &mut cell);
-            let Some(cell) = cell.first().filter(|cell| cell.count > 1) else { return 0.0 };
-            let longest = track.slices.get(cell.longest as usize).map_or(0, |slice| slice.dur_ns);
+            let cell = index.cell(track, depth, from, to);
+            let longest = track.slices.get(cell.longest as usize).filter(|_| cell.count > 1);
+            let Some(longest) = longest else { return 0.0 };
+            let inside = longest.end_ns().min(to).saturating_sub(longest.start_ns.max(from));
             let share = cell.busy_ns as f64 / (to - from) as f64;
-            let even = 1.0 - longest as f64 / cell.busy_ns.max(1) as f64;
-            share * even.max(0.0) * f64::from(cell.count).log2().min(6.0)
+            let even = 1.0 - inside as f64 / cell.busy_ns.max(1) as f64;
+            share.powi(2) * even.max(0.0) * f64::from(cell.count).log2().min(6.0)
         })
         .collect();
     let mut best = (0, 0.0);
-    for first in 0..=depths - few {
-        let sum: f64 = scores[first..first + few].iter().sum();
+    for (first, scores) in scores.windows(few.max(1)).enumerate() {
+        let sum: f64 = scores.iter().sum();
         if sum > best.1 * 1.000_001 {
             best = (first, sum);
         }

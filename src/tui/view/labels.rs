@@ -85,7 +85,7 @@ fn style_of(look: Look, node: &Node, chosen: bool) -> Style {
     let style = match node.kind {
         NodeKind::Rank(_) | NodeKind::Process(_) => look.strong(),
         NodeKind::Idle(_) => look.faint(),
-        NodeKind::Thread(_) | NodeKind::Track(_) => Style::new(),
+        NodeKind::Thread(_) | NodeKind::Lanes(_) | NodeKind::Track(_) => Style::new(),
     };
     if chosen { style.add_modifier(Modifier::BOLD) } else { style }
 }

@@ -15,6 +15,8 @@ use crate::view::human;
 
 /// Tracks looked at while the judge has not spoken.
 const TRACKS: usize = 8;
+/// Outliers marked, the worst of all: more would tell nothing.
+const MARKED: usize = 10;
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 const BARS_ASCII: [char; 4] = ['.', ':', '+', '#'];
 
@@ -44,7 +46,7 @@ pub fn draw(state: &State, look: Look, area: Rect, labels: Rect, buffer: &mut Bu
             pen::sign(buffer, (area.x + at, top), look.sign('×', 'x'), look.warn());
         }
     }
-    for outlier in state.scene.worst_outliers().take(usize::from(area.width)) {
+    for outlier in state.scene.worst_outliers().take(MARKED) {
         let columns = columns_of(state, outlier.window, area.width);
         let at = (columns.start + columns.end.saturating_sub(1)) / 2;
         pen::sign(buffer, (area.x + at, top), look.sign('▾', '!'), look.bad());

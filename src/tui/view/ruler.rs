@@ -1,5 +1,7 @@
 //! The rulers: time with round ticks, then steps with their numbers.
 
+use std::ops::Range;
+
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -75,18 +77,21 @@ fn time(state: &State, look: Look, area: Rect, buffer: &mut Buffer) -> String {
     let step = round_up((view.len_ns() / ticks.max(1)).max(1));
     // Deep inside a long recording, ticks count from a round moment near the view.
     let base = if from / step < 1000 { 0 } else { from / step.saturating_mul(100) * step.saturating_mul(100) };
-    let mut tick = from.div_ceil(step) * step;
+    let said = |ns: u64, step: u64| {
+        let sign = if base > 0 { "+" } else { "" };
+        format!("{sign}{}", moment(ns.saturating_sub(base), step, to - base))
+    };
+    let cursor = cursor(state, look, area, &said(state.cursor_ns.saturating_sub(origin), (step / 100).max(1)), buffer);
+    let mut tick = from.div_ceil(step).saturating_mul(step);
     let mut free = area.x;
     while tick < to {
         let Some(column) = column_of(state, origin + tick, area.width) else { break };
-        let x = area.x + column;
-        if x >= free {
-            let sign = if base > 0 { "+" } else { "" };
-            let text = format!("{sign}{}", moment(tick - base, step, to - base));
+        let text = said(tick, step);
+        let (x, end) = (area.x + column, area.x + column + 1 + text.len() as u16);
+        if x >= free && (end < cursor.start || x > cursor.end) {
             pen::sign(buffer, (x, area.y), look.sign('│', '|'), look.faint());
-            let room = area.right().saturating_sub(x + 1);
-            if pen::columns(&text) <= usize::from(room) {
-                free = pen::put(buffer, (x + 1, area.y), room, &text, look.faint(), look) + 1;
+            if end <= area.right() {
+                free = pen::put(buffer, (x + 1, area.y), end - x, &text, look.faint(), look) + 1;
             }
         }
         let Some(next) = tick.checked_add(step) else { break };
@@ -99,7 +104,25 @@ fn time(state: &State, look: Look, area: Rect, buffer: &mut Buffer) -> String {
     clock(state).map_or_else(|| " time".to_owned(), |clock| format!(" {clock}"))
 }
 
-/// The range, thinned probes, and the cursor.
+/// The cursor and the moment it is at; returns the columns they take.
+fn cursor(state: &State, look: Look, area: Rect, text: &str, buffer: &mut Buffer) -> Range<u16> {
+    let Some(column) = column_of(state, state.cursor_ns, area.width) else { return 0..0 };
+    let (x, wide) = (area.x + column, text.len() as u16);
+    let style = look.accent();
+    pen::sign(buffer, (x, area.y), look.sign('▼', 'v'), style);
+    if x + 1 + wide <= area.right() {
+        pen::put(buffer, (x + 1, area.y), wide, text, style, look);
+        return x..x + 1 + wide;
+    }
+    let from = x.saturating_sub(wide);
+    if from >= area.x {
+        pen::put(buffer, (from, area.y), wide, text, style, look);
+        return from..x + 1;
+    }
+    x..x + 1
+}
+
+/// The range, and thinned probes where there is room.
 fn marks(state: &State, look: Look, area: Rect, buffer: &mut Buffer) {
     let (view, width) = (state.view, area.width);
     if let Some(range) = state.range.filter(|r| r.from_ns < view.to_ns && r.to_ns > view.from_ns) {
@@ -120,11 +143,11 @@ fn marks(state: &State, look: Look, area: Rect, buffer: &mut Buffer) {
     }
     for thinned in state.scene.trace.meta.iter().flat_map(|meta| &meta.thinned) {
         if let Some(column) = column_of(state, thinned.ts_ns, width) {
-            pen::sign(buffer, (area.x + column, area.y), look.sign('×', 'x'), look.warn());
+            let at = (area.x + column, area.y);
+            if buffer.cell(at).is_some_and(|cell| matches!(cell.symbol(), " " | "│" | "|")) {
+                pen::sign(buffer, at, look.sign('×', 'x'), look.warn());
+            }
         }
-    }
-    if let Some(column) = column_of(state, state.cursor_ns, width) {
-        pen::sign(buffer, (area.x + column, area.y), look.sign('▼', 'v'), look.accent());
     }
 }
 

@@ -8,7 +8,7 @@ use super::Row;
 use super::runs::{self, Run, is_thin};
 use crate::trace::{CLASSES, Cell, Class, Flags, Slice, StrId, Track, TrackId, TrackIndex};
 use crate::tui::palette::{Colors, Marks};
-use crate::tui::scene::{IDLE, SliceRef, Window};
+use crate::tui::scene::{IDLE, LOCK, SliceRef, Window};
 use crate::tui::view::pen;
 
 /// Eighths of a cell, from its left edge.
@@ -192,17 +192,17 @@ impl Depth<'_> {
         let times = self.index.class_times(self.track, self.depth, from, to);
         let length = (to - from) as f64;
         let Some(longest) = self.slice(cell.longest) else { return };
-        let quiet = times[usize::from(IDLE.0)];
-        let active = cell.busy_ns.saturating_sub(quiet);
+        let of = |class: Class| times[usize::from(class.0)];
+        let active = cell.busy_ns.saturating_sub(of(IDLE) + of(LOCK));
         let Some(class) = most_active(&times) else {
-            let line = is_thin(look, IDLE).unwrap_or(' ');
-            let style = self.emphasis(cell.longest, longest, Style::new().fg(look.class(IDLE)));
-            return pen::sign(buffer, at, line, style);
+            let class = if of(LOCK) > of(IDLE) { LOCK } else { IDLE };
+            let style = self.emphasis(cell.longest, longest, Style::new().fg(look.class(class)));
+            return pen::sign(buffer, at, is_thin(look, class).unwrap_or(' '), style);
         };
         let share = active as f64 / length;
         let inside = longest.end_ns().min(to).saturating_sub(longest.start_ns.max(from)) as f64 / length;
         let own = self.class(longest);
-        let shown = if inside >= OWN_SHARE && own != IDLE { own } else { class };
+        let shown = if inside >= OWN_SHARE && is_thin(look, own).is_none() { own } else { class };
         let mut style = Style::new().fg(look.class(shown));
         if shown != class && share >= 0.9 && matches!(look.colors, Colors::True | Colors::Indexed) {
             // Both: the long one as a bar, the many behind it.
@@ -210,11 +210,7 @@ impl Depth<'_> {
             let style = self.emphasis(cell.longest, longest, style);
             return pen::sign(buffer, at, bar(look.marks, inside), style);
         }
-        if self.named.is_some_and(|name| name != longest.name) || !self.searched {
-            style = self.emphasis(cell.longest, longest, style);
-        } else if self.searched {
-            style = self.emphasis(cell.longest, longest, style);
-        }
+        style = self.emphasis(cell.longest, longest, style);
         let estimated = u128::from(cell.estimate_ns) * 2 > u128::from(cell.busy_ns);
         let sign = if estimated { look.sign('╱', '/') } else { bar(look.marks, share) };
         pen::sign(buffer, at, sign, style);
@@ -238,9 +234,10 @@ impl Depth<'_> {
     }
 }
 
-/// The class that has most of the time, besides idling.
+/// The class that has most of the time, besides waiting.
 fn most_active(times: &[u64; CLASSES]) -> Option<Class> {
-    let active = times.iter().enumerate().filter(|(class, ns)| **ns > 0 && *class != usize::from(IDLE.0));
+    let waits = [usize::from(IDLE.0), usize::from(LOCK.0)];
+    let active = times.iter().enumerate().filter(|(class, ns)| **ns > 0 && !waits.contains(class));
     active.max_by_key(|(class, ns)| (**ns, CLASSES - class)).map(|(class, _)| Class(class as u8))
 }
 
