@@ -2,6 +2,9 @@
 //! the verdict. Plain data; knows nothing of what is on the screen.
 
 mod class;
+mod partners;
+mod peers;
+mod stack;
 mod steps;
 mod tree;
 
@@ -14,6 +17,7 @@ pub use class::{
     BACKWARD, CLASS_NAMES, COLLECTIVE, COMPUTE, DATA, DISK, IDLE, LAUNCH, LIBRARY, LOCK, MEMORY, NETWORK, OTHER,
     PYTHON, RUNNABLE, RUNNING, SYNCHRONIZE, class_of,
 };
+pub use partners::{Partner, PartnerKind};
 pub use steps::{OutlierAt, Outliers};
 pub use tree::{Node, NodeId, NodeKind, Tree};
 

@@ -153,6 +153,7 @@ pub static BINDINGS: &[Binding] = bindings! {
     Browse Jump [c('[')] PreviousStep "previous step";
     Browse Jump [c('!')] NextOutlier "next outlier";
     Browse Jump [c('@')] PreviousOutlier "previous outlier";
+    Browse Jump [c('x')] Partner "partner: launch and kernel, wait and waker, rank to rank";
     Browse Jump [c('*')] NextSame "next slice of the same name";
     Browse Jump [c('#')] PreviousSame "previous slice of the same name";
 
@@ -176,12 +177,17 @@ pub static BINDINGS: &[Binding] = bindings! {
     Browse Panel [c('V')] Verdict "verdict and its evidence";
     Browse Panel [c('o')] Cycle "next panel, or none";
     Browse Panel [k(KeyCode::Tab)] Focus "arrow keys to the panel";
-    Panel Panel [k(KeyCode::Tab), k(KeyCode::Esc)] Unfocus "arrow keys back to the rows";
+    Browse Panel [c('<')] SortLeft "table: sort by the column to the left";
+    Browse Panel [c('>')] SortRight "by the column to the right";
+    Panel Panel [k(KeyCode::Tab)] Unfocus "arrow keys back to the rows";
+    Panel Panel [k(KeyCode::Esc), k(KeyCode::Backspace)] PanelBack "flame: out of the frame; else back to the rows";
     Panel Panel [k(KeyCode::Up), c('k')] PanelUp "row above in the panel";
     Panel Panel [k(KeyCode::Down), c('j')] PanelDown "row below in the panel";
+    Panel Panel [k(KeyCode::Left), c('h')] PanelLeft "flame: the frame to the left";
+    Panel Panel [k(KeyCode::Right), c('l')] PanelRight "flame: the frame to the right";
     Panel Panel [k(KeyCode::PageUp)] PanelPageUp "ten rows up in the panel";
     Panel Panel [k(KeyCode::PageDown)] PanelPageDown "ten rows down in the panel";
-    Panel Panel [k(KeyCode::Enter)] PanelEnter "go to what the panel's row is about";
+    Panel Panel [k(KeyCode::Enter)] PanelEnter "go to what the row is about; flame: into it";
 
     Browse Program [c(':')] Command "command";
     Browse Program [c('L')] Follow "live: follow the edge again";

@@ -211,7 +211,7 @@ impl State {
     }
 
     /// The view stays where it is: the user looks at something.
-    pub(super) fn stop_following(&mut self) {
+    pub(in crate::tui) fn stop_following(&mut self) {
         if let Some(live) = &mut self.live {
             live.follows = false;
         }

@@ -7,6 +7,7 @@ mod help;
 mod labels;
 mod layout;
 mod minimap;
+mod panel;
 mod pen;
 mod ruler;
 mod title;
@@ -33,6 +34,7 @@ pub fn draw(state: &State, look: Look, frame: &mut Frame<'_>) {
     ruler::draw(state, look, areas.ruler, left(areas.ruler), buffer);
     labels::draw(state, look, areas.labels, buffer);
     body::draw(state, look, areas.body, buffer);
+    panel::draw(state, look, areas.panel, buffer);
     bottom::draw(state, look, areas.bottom, buffer);
     finder::draw(state, look, areas.labels.union(areas.body), buffer);
     help::draw(state, look, screen, buffer);
