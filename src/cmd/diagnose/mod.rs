@@ -3,9 +3,11 @@
 mod catalogue;
 mod explain;
 mod kernel_log;
+mod local;
 mod render;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::ValueHint;
 use clap_complete::{ArgValueCandidates, CompletionCandidate};
@@ -13,8 +15,8 @@ use clap_complete::{ArgValueCandidates, CompletionCandidate};
 use super::Done;
 use super::error::{BLIND, DONE, Error, FOUND};
 use super::settings::{OutputFormat, Settings};
+use super::values::Length;
 use crate::fault::{FINDINGS_SCHEMA, Findings, NvlinkTable, Severity, State};
-use crate::host::machine;
 
 /// Find faults of GPUs and nodes
 ///
@@ -43,6 +45,12 @@ pub struct Args {
     /// Leave out what happened before: a time, or a length back from now (2h)
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
+    /// Longest time a check may take that a broken driver or disk could hang (default 10s)
+    #[arg(long, value_name = "TIME", requires = "local")]
+    deadline: Option<Length>,
+    /// Where /proc, /sys and /dev hang (for tests)
+    #[arg(long, value_name = "DIR", hide = true, default_value = "/")]
+    root: PathBuf,
     /// Take the word of programs that write like the kernel (for tests through /dev/kmsg)
     #[arg(long, hide = true)]
     trust_programs: bool,
@@ -76,6 +84,9 @@ Exit codes: 0 nothing is wrong · 1 failed · 2 usage · 3 faults were found (wa
 do not) · 4 could not look."
 );
 
+/// Of `--deadline`.
+const DEADLINE: Duration = Duration::from_secs(10);
+
 /// Looks, then says.
 pub fn run(args: Args, settings: &Settings) -> Done {
     let catalogue = catalogue::load(&args.catalogue)?;
@@ -89,14 +100,8 @@ pub fn run(args: Args, settings: &Settings) -> Done {
         let (check, found) = look.replay(path, settings)?;
         Findings { schema: FINDINGS_SCHEMA, node: None, boot_id: None, checks: vec![check], findings: found }
     } else if args.local {
-        let (check, found) = look.local();
-        Findings {
-            schema: FINDINGS_SCHEMA,
-            node: Some(machine::node_name()),
-            boot_id: machine::boot_id(),
-            checks: vec![check],
-            findings: found,
-        }
+        let deadline = args.deadline.map_or(DEADLINE, |length| length.0);
+        local::look(&local::LocalContext { catalogue: &catalogue, look: &look, root: &args.root, deadline })
     } else {
         return Err(Error::usage("nothing to look at")
             .hint("this machine: aictl diagnose --local; a saved log: aictl diagnose --kernel-log FILE"));
