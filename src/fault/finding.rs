@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::catalogue::{Component, Severity};
+use super::catalogue::{Catalogue, Component, Severity};
 
 /// Name of the JSON contract.
 pub const FINDINGS_SCHEMA: &str = "aictl.findings/v1";
@@ -90,6 +90,49 @@ pub struct Finding {
     /// What the rules made of it ("with a row remap event: 48 and 63 on one GPU").
     #[serde(skip_serializing_if = "Option::is_none")]
     pub because: Option<String>,
+}
+
+impl Finding {
+    /// A fault that was read off a machine at a time, as the catalogue has it; one that is not in
+    /// the catalogue is a warning that is never acted on.
+    pub fn read(
+        catalogue: &Catalogue,
+        fault: &str,
+        device: Device,
+        evidence: Vec<String>,
+        source: &str,
+        at: Timestamp,
+    ) -> Finding {
+        let mut finding = Finding {
+            fault: fault.to_owned(),
+            code: None,
+            title: "not in the catalogue".to_owned(),
+            component: Component::Node,
+            device,
+            severity: Severity::Warning,
+            scope: "none".to_owned(),
+            action: "INVESTIGATE".to_owned(),
+            then: None,
+            count: 1,
+            first_seen: None,
+            last_seen: Some(at),
+            evidence,
+            pid: None,
+            process: None,
+            source: source.to_owned(),
+            because: None,
+        };
+        if let Some(entry) = catalogue.get(fault) {
+            finding.code = entry.code;
+            finding.title.clone_from(&entry.title);
+            finding.component = entry.component;
+            finding.severity = entry.severity.of(None);
+            finding.scope.clone_from(&entry.scope);
+            finding.action.clone_from(&entry.action);
+            finding.then.clone_from(&entry.then);
+        }
+        finding
+    }
 }
 
 /// Which device.
