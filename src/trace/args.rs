@@ -177,7 +177,7 @@ impl UsedArgs {
 const CACHE: usize = 1 << 16;
 
 /// Stores runs of arguments; those that were stored lately are shared.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct SharedArgs {
     cache: Vec<(u32, ArgsId)>,
 }

@@ -22,12 +22,33 @@ pub struct Changes {
     pub first_name: usize,
     /// The oldest quarter was forgotten: every index is another.
     pub forgot: bool,
+    /// Tracks, and the indices of new slices that came before others.
+    inserted: Vec<(TrackId, Vec<u32>)>,
+}
+
+impl Changes {
+    /// Where a slice is now that had an index before; `None` where the oldest were forgotten.
+    pub fn moved(&self, track: TrackId, index: u32) -> Option<u32> {
+        let before = |now: u32, inserted: &[u32]| {
+            let (mut low, mut high) = (0, inserted.len());
+            while low < high {
+                let middle = low.midpoint(high);
+                match inserted[middle] as usize - middle > now as usize {
+                    true => high = middle,
+                    false => low = middle + 1,
+                }
+            }
+            now.saturating_add(low as u32)
+        };
+        let on_track = self.inserted.iter().filter(|(t, _)| *t == track);
+        (!self.forgot).then(|| on_track.fold(index, |now, (_, inserted)| before(now, inserted)))
+    }
 }
 
 /// Adds batches to a trace; keeps what is still open.
 ///
 /// The trace must have been empty at first, and is changed by nobody else.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Growth {
     tails: Vec<Tail>,
     /// Tracks with a slice that has no end so far.
@@ -176,7 +197,7 @@ impl Growth {
                 args.push(both)
             }
         };
-        let Added { first, ended } = tail.add(&mut track.slices, fresh, raw, &mut join);
+        let Added { first, ended, inserted } = tail.add(&mut track.slices, fresh, raw, &mut join);
         if tail.grows() && !self.growing.contains(&id) {
             self.growing.push(id);
         }
@@ -190,6 +211,9 @@ impl Growth {
                 let (start_ns, end_ns) = (first.start_ns, last.start_ns);
                 self.see(start_ns, end_ns);
             }
+        }
+        if !inserted.is_empty() {
+            changes.inserted.push((id, inserted));
         }
         changes.ended.extend(ended.into_iter().map(|index| (id, index)));
     }

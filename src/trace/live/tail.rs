@@ -7,6 +7,9 @@ use super::super::nest::{RawEvent, RawKind, place, sort};
 /// So many slices after a [`Mark`] comes the next.
 const STRIDE: usize = 512;
 
+/// Marks new slices while they are sorted in among others.
+const FRESH: Flags = Flags(1 << 15);
+
 /// A slice that was cut to fit, and how it was before.
 #[derive(Debug, Clone, Copy)]
 struct Cut {
@@ -20,7 +23,7 @@ struct Cut {
 }
 
 /// The slices that were open when one was placed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Mark {
     at: usize,
     open: Vec<u32>,
@@ -42,7 +45,7 @@ struct Unended {
 /// A slice without an end is taken as endless while slices are placed, and shown as long as the
 /// recording. Begins and ends are taken in the order they come; one whose time goes back is taken
 /// as of the last time.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Tail {
     /// Ends and indices of the slices that the next one may lie in, outermost first.
     stack: Vec<(u64, usize)>,
@@ -67,6 +70,8 @@ pub(super) struct Added {
     pub first: Option<usize>,
     /// Slices that only got their end.
     pub ended: Vec<u32>,
+    /// Where new slices are, if they came before others that were there.
+    pub inserted: Vec<u32>,
 }
 
 /// An end for a slice that is on the track already.
@@ -171,8 +176,17 @@ impl Tail {
             behind.reverse();
         }
         behind.extend(begun.into_iter().map(|(_, behind)| behind));
+        if first < known {
+            fresh.iter_mut().for_each(|slice| slice.flags = slice.flags.with(FRESH));
+        }
         slices.append(&mut fresh);
         sort(&mut slices[first..]);
+        if first < known {
+            for (at, slice) in (first..).zip(&mut slices[first..]).filter(|(_, slice)| slice.flags.has(FRESH)) {
+                slice.flags = Flags(slice.flags.0 & !FRESH.0);
+                added.inserted.push(u32::try_from(at).unwrap_or(u32::MAX));
+            }
+        }
         let unended = (first..slices.len()).filter(|&index| slices[index].flags.has(Flags::UNFINISHED));
         // Those that began in the same nanosecond kept their order.
         self.unended.extend(unended.zip(behind).map(|(index, behind)| Unended { index, cut: false, behind }));

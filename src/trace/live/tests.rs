@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::super::TrackIndex;
 use super::super::memory::MemorySink;
-use super::super::model::{Arg, Layer, Trace};
+use super::super::model::{Arg, Layer, Trace, TrackId};
 use super::super::sink::{ArgRef, Event, Sink, SliceEvent, TrackDef, TrackRef};
 use super::*;
 
@@ -102,7 +102,15 @@ struct Grown {
 impl Grown {
     fn take(&mut self, feed: &LiveFeed) {
         let Some(batch) = feed.take() else { return };
+        let before: Vec<Vec<super::super::Slice>> = self.trace.tracks.iter().map(|t| t.slices.clone()).collect();
         let changes = self.growth.apply(&mut self.trace, batch);
+        // Tracks of slices alone have no ends that put others in another order.
+        for (track, slices) in (0u32..).map(TrackId).zip(before).take(2) {
+            for (index, slice) in (0u32..).zip(slices) {
+                let moved = changes.moved(track, index).map(|i| self.trace.tracks[track.0 as usize].slices[i as usize]);
+                assert_eq!(moved.map(|s| (s.start_ns, s.name)), Some((slice.start_ns, slice.name)));
+            }
+        }
         self.index.resize_with(self.trace.tracks.len(), TrackIndex::default);
         for (track, first) in changes.tracks {
             let at = track.0 as usize;

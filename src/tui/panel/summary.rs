@@ -81,7 +81,8 @@ impl State {
     fn heaviest(&self) -> Block {
         let Some((run, whole)) = self.work.range.best() else { return Block::default() };
         // States of idle threads and requests in a disk's queue would be all there is to see.
-        let mut rows: Vec<_> = run.names.iter().filter(|row| !matches!(row.layer, Layer::Sched | Layer::Io) && row.self_ns > 0).collect();
+        let mut rows: Vec<_> =
+            run.names.iter().filter(|row| !matches!(row.layer, Layer::Sched | Layer::Io) && row.self_ns > 0).collect();
         rows.sort_by_key(|row| (std::cmp::Reverse(row.self_ns), row.layer, row.name));
         rows.truncate(NAMES);
         let lines = rows.into_iter().map(|row| {

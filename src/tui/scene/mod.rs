@@ -2,6 +2,7 @@
 //! the verdict. Plain data; knows nothing of what is on the screen.
 
 mod class;
+mod grow;
 mod partners;
 mod peers;
 mod stack;
@@ -11,12 +12,13 @@ mod tree;
 use std::sync::Arc;
 
 use crate::analyze::{Report, StepTimes};
-use crate::trace::{Class, Flags, Slice, Trace, TrackId, TrackIndex};
+use crate::trace::{Class, Flags, Growth, Slice, StrId, Trace, TrackId, TrackIndex};
 
 pub use class::{
     BACKWARD, CLASS_NAMES, COLLECTIVE, COMPUTE, DATA, DISK, IDLE, LAUNCH, LIBRARY, LOCK, MEMORY, NETWORK, OTHER,
     PYTHON, RUNNABLE, RUNNING, SYNCHRONIZE, class_of,
 };
+pub use grow::Grown;
 pub use partners::{Partner, PartnerKind};
 pub use steps::{OutlierAt, Outliers};
 pub use tree::{Node, NodeId, NodeKind, Tree};
@@ -78,6 +80,8 @@ pub struct Scene {
     pub outliers: Outliers,
     /// Slices shorter than this are in no row, in ns; see [`Scene::refilter`].
     pub min_ns: u64,
+    /// What is kept to let the recording grow; see [`Scene::grow`].
+    pub growth: Growth,
 }
 
 impl Scene {
@@ -101,6 +105,15 @@ impl Scene {
     /// The slice itself; `None` for one that is not there (any more).
     pub fn slice(&self, at: SliceRef) -> Option<&Slice> {
         self.trace.tracks.get(at.track.0 as usize)?.slices.get(at.index as usize)
+    }
+
+    /// The slice of a track that starts at a moment and has a name.
+    pub fn find_slice(&self, track: TrackId, start_ns: u64, name: StrId) -> Option<SliceRef> {
+        let slices = &self.trace.tracks.get(track.0 as usize)?.slices;
+        let first = slices.partition_point(|slice| slice.start_ns < start_ns);
+        let same = slices.get(first..)?.iter().take_while(|slice| slice.start_ns == start_ns);
+        let at = first + same.into_iter().position(|slice| slice.name == name)?;
+        Some(SliceRef { track, index: u32::try_from(at).ok()? })
     }
 
     /// Its name.

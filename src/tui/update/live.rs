@@ -25,7 +25,8 @@ impl State {
     pub(super) fn hear(&mut self, news: Live) {
         let follows = self.live.as_ref().map_or(news.follows || !news.ended, |old| old.follows);
         let ended_now = news.ended && self.live.as_ref().is_some_and(|old| !old.ended);
-        self.live = Some(Live { follows: follows && !news.ended, ..news });
+        let forgot = news.forgot || self.live.as_ref().is_some_and(|old| old.forgot);
+        self.live = Some(Live { follows: follows && !news.ended, forgot, ..news });
         if ended_now && self.message.as_ref().is_none_or(|message| !message.bad) {
             self.say("the capture is over; the recording is whole");
         }
@@ -54,10 +55,21 @@ impl State {
         }
     }
 
-    /// Shows the newest of a length. No view of its own in the history: the picture runs on.
+    /// Shows the newest of a length. No view of its own in the history: the picture runs on, by
+    /// whole columns, so that what is drawn moves and does not flicker.
     fn follow_edge(&mut self, length: u64) {
-        let to = self.bounds().to_ns;
-        self.view = self.inside(Window::new(to.saturating_sub(length.max(1)), to));
+        let bounds = self.bounds();
+        let columns = u64::from(super::areas(self).body.width).max(1);
+        let column = length / columns;
+        let from = bounds.to_ns.saturating_sub(length.max(1));
+        self.view = match column {
+            0 => self.inside(Window::new(from, bounds.to_ns)),
+            _ if from <= bounds.from_ns => self.inside(Window::new(from, bounds.to_ns)),
+            _ => {
+                let from = from - from % column;
+                self.inside(Window::new(from, from + column * columns))
+            }
+        };
         self.cursor_ns = self.view.to_ns - 1;
     }
 }

@@ -5,6 +5,7 @@ mod command;
 mod filter;
 mod finder;
 mod fold;
+mod grow;
 mod keys;
 mod live;
 mod mouse;
@@ -114,7 +115,10 @@ pub fn update(state: &mut State, msg: Msg) -> Vec<Effect> {
             state.scroll_help(0);
             Vec::new()
         }
-        Msg::Grow(_) => Vec::new(),
+        Msg::Grow(batch) => {
+            state.grow(*batch);
+            Vec::new()
+        }
         Msg::Live(news) => {
             state.hear(news);
             Vec::new()
