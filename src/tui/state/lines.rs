@@ -35,6 +35,7 @@ impl State {
     /// stays with its node where that is still there.
     pub fn rebuild_lines(&mut self) {
         let chosen = self.lines.get(self.line).copied();
+        let was_pinned = self.line < self.pinned_lines;
         let mut lines = Vec::new();
         for node in self.pinned.clone() {
             self.walk(node, &mut lines);
@@ -45,7 +46,11 @@ impl State {
         }
         let same = |line: &Line| Some(line) == chosen.as_ref();
         let near = |line: &Line| chosen.is_some_and(|c| c.node == line.node);
-        let at = lines.iter().position(same).or_else(|| lines.iter().position(near));
+        // Among the others rather than its copy among the pinned, unless that was chosen.
+        let others = if was_pinned { 0 } else { self.pinned_lines };
+        let find =
+            |from: usize, what: &dyn Fn(&Line) -> bool| lines.iter().skip(from).position(what).map(|at| from + at);
+        let at = find(others, &same).or_else(|| find(others, &near)).or_else(|| find(0, &near));
         self.line = at.unwrap_or(self.line).min(lines.len().saturating_sub(1));
         self.top = self.top.clamp(self.pinned_lines.min(lines.len()), lines.len().max(1) - 1);
         self.lines = lines;

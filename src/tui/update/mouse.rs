@@ -77,6 +77,10 @@ impl State {
                     self.centre(ts);
                 }
             }
+        } else if areas.ruler.contains(at) && at.y > areas.ruler.y {
+            let ts = moment(self.view, areas.ruler, at.x);
+            let number = self.steps_here().map_or(0, |steps| steps.boundaries_ns.partition_point(|edge| *edge <= ts));
+            self.go_to_step(number);
         } else if areas.ruler.contains(at) {
             self.mouse.drag = Drag::Cursor;
             self.drag(event);

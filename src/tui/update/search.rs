@@ -49,36 +49,26 @@ impl State {
 
     /// Goes on with the search for a frame's time; true once it is whole.
     pub(super) fn advance_search(&mut self, portion: usize) -> bool {
-        let Some(mut search) = self.search.take() else { return true };
-        let Some(mut scan) = search.scan.take() else {
-            self.search = Some(search);
-            return true;
-        };
+        let Some(mut search) = self.search.take_if(|search| !search.scan.whole) else { return true };
         let mut left = portion;
-        let mut ended = false;
-        while left > 0 && !ended {
-            ended = !self.scan_track(&mut search, &mut scan, &mut left);
+        while left > 0 && !search.scan.whole {
+            self.scan_track(&mut search, &mut left);
         }
-        let jump = scan.jump;
-        if !ended {
-            search.scan = Some(scan);
-        }
+        let whole = search.scan.whole;
+        let jump = if whole { search.scan.jump.take() } else { None };
         self.search = Some(search);
-        if let Some(later) = jump.filter(|_| ended) {
+        if let Some(later) = jump {
             self.first_hit(later);
         }
-        ended
+        whole
     }
 
     /// Goes to the next or the previous hit from the selected one, or from the cursor.
     pub(super) fn hit_by(&mut self, later: bool) {
         let Some(search) = &mut self.search else { return self.say("no search yet: / starts one") };
-        if let Some(scan) = &mut search.scan {
-            scan.jump = None;
-        }
-        let at = search.at.and_then(|at| search.hits.get(at)).copied();
-        let here = at.filter(|hit| self.selected == Some(*hit)).and_then(|hit| self.place(hit));
-        let here = here.unwrap_or(if later {
+        search.scan.jump = None;
+        let hit = self.selected.filter(|at| search.holds(*at));
+        let here = hit.and_then(|hit| self.place(hit)).unwrap_or(if later {
             (self.cursor_ns, TrackId(u32::MAX), u32::MAX)
         } else {
             (self.cursor_ns, TrackId(0), 0)
@@ -94,51 +84,60 @@ impl State {
             1 => "1 hit".to_owned(),
             many => format!("{more}{} hits", count(many as u64)),
         };
-        Some(match &search.scan {
-            Some(scan) => {
-                let all = self.scene.trace.slice_count().max(1);
-                format!("searching, {} %: {hits} for {}", scan.seen * 100 / all, search.pattern)
-            }
-            None => format!("{hits} for {}", search.pattern),
-        })
+        if search.scan.whole {
+            return Some(format!("{hits} for {}", search.pattern));
+        }
+        let looked: u64 = search.scan.looked.iter().map(|looked| u64::from(*looked)).sum();
+        let part = looked * 100 / (self.scene.trace.slice_count() as u64).max(1);
+        Some(format!("searching, {part} %: {hits} for {}", search.pattern))
     }
 
     fn begin_search(&mut self, pattern: String, regex: Regex, later: bool) {
         let scan = Scan::new(regex, self.scene.trace.strings.len(), Some(later));
-        self.search = Some(Search { pattern, hits: Vec::new(), at: None, more: false, scan: Some(scan) });
+        self.search = Some(Search::new(pattern, scan));
         self.advance_search(PORTION);
     }
 
-    /// Looks through a track; false where the search is whole.
-    fn scan_track(&self, search: &mut Search, scan: &mut Scan, left: &mut usize) -> bool {
+    /// Looks through the next track, or a part of it.
+    fn scan_track(&self, search: &mut Search, left: &mut usize) {
         let trace = &*self.scene.trace;
-        let Some(track) = trace.tracks.get(scan.track) else { return false };
+        let scan = &mut search.scan;
+        let Some(track) = trace.tracks.get(scan.track) else {
+            scan.whole = true;
+            return;
+        };
         let id = TrackId(scan.track as u32);
         *left = left.saturating_sub(1);
-        if track.layer != Layer::Meta && (scan.slice > 0 || self.shows(id)) {
-            while let Some(slice) = track.slices.get(scan.slice).filter(|_| *left > 0) {
-                let hit = slice.dur_ns >= self.filter.min_ns
-                    && (scan.name(trace, slice.name, left) || scan.arguments(trace, slice.args, left));
-                if hit && search.hits.len() == SEARCH_LIMIT {
-                    search.more = true;
-                    return false;
-                }
-                if hit {
-                    search.hits.push(SliceRef { track: id, index: scan.slice as u32 });
-                }
-                scan.slice += 1;
-                scan.seen += 1;
-                *left = left.saturating_sub(1);
-            }
-            if scan.slice < track.slices.len() {
-                return true;
-            }
-        } else {
-            scan.seen += track.slices.len();
+        if scan.looked.len() < trace.tracks.len() {
+            scan.looked.resize(trace.tracks.len(), 0);
         }
-        scan.track += 1;
-        scan.slice = 0;
-        true
+        let mut at = scan.looked[scan.track] as usize;
+        let mut found = Vec::new();
+        let room = SEARCH_LIMIT - search.hits.len().min(SEARCH_LIMIT);
+        if track.layer == Layer::Meta || (at < track.slices.len() && !self.shows(id)) {
+            at = track.slices.len();
+        }
+        while let Some(slice) = track.slices.get(at).filter(|_| *left > 0) {
+            let hit = slice.dur_ns >= self.filter.min_ns
+                && (scan.name(trace, slice.name, left) || scan.arguments(trace, slice.args, left));
+            if hit && found.len() == room {
+                search.more = true;
+                scan.whole = true;
+                break;
+            }
+            if hit {
+                found.push(SliceRef { track: id, index: at as u32 });
+            }
+            at += 1;
+            *left = left.saturating_sub(1);
+        }
+        scan.looked[scan.track] = u32::try_from(at).unwrap_or(u32::MAX);
+        if at >= track.slices.len() {
+            scan.track += 1;
+        }
+        if !found.is_empty() {
+            search.add(id, found);
+        }
     }
 
     fn first_hit(&mut self, later: bool) {
@@ -161,10 +160,10 @@ impl State {
         let beside = self.beside(search, Some(here), later);
         let wrapped = beside.is_none();
         let Some((at, number)) = beside.or_else(|| self.beside(search, None, later)) else {
-            let wait = if search.scan.is_some() { "no hit so far: the search goes on" } else { "no hits" };
+            let wait = if search.scan.whole { "no hits" } else { "no hit so far: the search goes on" };
             return self.say(wait);
         };
-        let (hit, all, going) = (search.hits[at], search.hits.len(), search.scan.is_some());
+        let (hit, all, going) = (search.hits[at], search.hits.len(), !search.scan.whole);
         let around = match (wrapped, later) {
             (false, _) => "",
             (true, true) => "; from the start again",
@@ -172,11 +171,8 @@ impl State {
         };
         let so_far = if going { " so far" } else { "" };
         let text = format!("hit {} of {}{so_far}{around}", count(number as u64), count(all as u64));
-        if let Some(search) = &mut self.search {
-            search.at = Some(at);
-        }
-        self.say(text);
         self.go_to(hit);
+        self.say(text);
     }
 
     /// The hit before or behind a place (or the very first or last), and its number in time, from 1.

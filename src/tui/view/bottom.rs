@@ -48,7 +48,7 @@ fn said(state: &State, look: Look) -> Option<(String, Style)> {
         let style = if message.bad { look.bad() } else { look.accent() };
         return Some((look.text(&plain(&message.text)), style));
     }
-    let going = state.search.as_ref().is_some_and(|search| search.scan.is_some());
+    let going = state.search.as_ref().is_some_and(|search| !search.scan.whole);
     state.search_status().filter(|_| going).map(|text| (look.text(&plain(&text)), look.accent()))
 }
 
@@ -170,6 +170,53 @@ fn last_columns(text: &str, columns: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tui::palette::{Background, Colors, Marks};
+    use crate::tui::state::Size;
+    use crate::tui::testing::two_ranks;
+
+    /// The bottom line of a screen so wide.
+    fn shown(state: &mut State, columns: u16, marks: Marks) -> String {
+        let look = Look { colors: Colors::None, background: Background::Dark, marks };
+        state.size = Size { columns, rows: 24 };
+        let text = crate::tui::snapshot(state, look).text();
+        text.lines().last().unwrap_or_default().to_owned()
+    }
+
+    #[test]
+    fn the_most_useful_keys_of_the_moment() {
+        let mut state = two_ranks().state(80, 24);
+        let line = |state: &mut State, columns| shown(state, columns, Marks::Unicode);
+        assert_eq!(
+            line(&mut state, 80),
+            "w zoom in  s out  a earlier  d later  ? help  q quit      at 400ms, 800 ms shown"
+        );
+        assert_eq!(line(&mut state, 40), "? help  q quit    at 400ms, 800 ms shown");
+        assert_eq!(line(&mut state, 12), "? help  q qu");
+        state.say("saved part.pftrace");
+        assert_eq!(line(&mut state, 50), "saved part.pftrace          at 400ms, 800 ms shown");
+        state.complain("can't write /a/very/long/path/to/a/file: no space is left");
+        assert_eq!(line(&mut state, 50), "can't write /a/very/long/path/to/a/file: no space");
+    }
+
+    #[test]
+    fn a_line_being_typed_shows_its_cursor_and_its_trouble() {
+        let mut state = two_ranks().state(80, 24);
+        let mut prompt = Prompt::new(PromptKind::Search);
+        "grüße 漢字".chars().for_each(|c| prompt.insert(c));
+        state.mode = Mode::Prompt(prompt.clone());
+        assert_eq!(
+            shown(&mut state, 60, Marks::Unicode),
+            "/grüße 漢字   names and key=value; small letters match both"
+        );
+        assert_eq!(shown(&mut state, 7, Marks::Unicode), "/ 漢字");
+        assert!(shown(&mut state, 60, Marks::Ascii).starts_with("/gr??e ??   names"));
+        state.complain("unclosed group");
+        assert_eq!(shown(&mut state, 60, Marks::Unicode), "/grüße 漢字   unclosed group");
+        let mut prompt = Prompt::new(PromptKind::Command);
+        prompt.set("rank 3");
+        (state.mode, state.message) = (Mode::Prompt(prompt), None);
+        assert_eq!(shown(&mut state, 60, Marks::Unicode), ":rank 3   rank N: go to rank N's rows");
+    }
 
     #[test]
     fn the_end_of_a_long_line_is_seen() {

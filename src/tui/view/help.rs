@@ -8,7 +8,7 @@ use ratatui::widgets::{Clear, Widget};
 use unicode_width::UnicodeWidthStr;
 
 use crate::trace::Class;
-use crate::tui::palette::Look;
+use crate::tui::palette::{Look, Marks};
 use crate::tui::scene::CLASS_NAMES;
 use crate::tui::state::{Mode, Size, State};
 use crate::tui::update::{BINDINGS, COMMANDS, Group};
@@ -21,8 +21,21 @@ const MOUSE: [(&str, &str); 8] = [
     ("drag", "mark a range"),
     ("label", "choose the row; again: fold"),
     ("mini-map", "go there; drag: move the view, or span a new one"),
-    ("ruler", "put the cursor there"),
+    ("ruler", "put the cursor there; on the steps: that step"),
     ("verdict", "its evidence"),
+];
+
+/// What signs mean: in Unicode, in ASCII, for people.
+const SIGNS: [(&str, &str, &str); 9] = [
+    ("▁▄█", "|#", "how much of a cell's time is taken"),
+    ("─", "-", "idle"),
+    ("╍", "~", "waits for a lock"),
+    ("╱", "/", "an estimate"),
+    ("◆", "*", "a point in time"),
+    ("≈", "~", "cut to fit what it is in"),
+    ("▾", "!", "outlier: much longer than usual"),
+    ("×", "x", "events were lost or thinned here"),
+    ("│", "|", "cursor"),
 ];
 
 /// Columns of the keys.
@@ -35,6 +48,7 @@ enum Row {
     Title(&'static str),
     Entry(String, String),
     Class(usize),
+    Sign(usize),
     Blank,
 }
 
@@ -83,6 +97,11 @@ fn line(row: &Row, look: Look, width: usize) -> Line<'static> {
                 Span::raw(look.text(help)),
             ])
         }
+        Row::Sign(at) => {
+            let (unicode, ascii, help) = SIGNS.get(*at).copied().unwrap_or_default();
+            let sign = if look.marks == Marks::Unicode { unicode } else { ascii };
+            Line::from(vec![Span::styled(format!("  {sign:<4}"), look.accent()), Span::raw(format!("  {help}"))])
+        }
         Row::Class(class) => {
             let name = CLASS_NAMES.get(*class).copied().unwrap_or("");
             let style = Style::new().fg(look.class(Class(*class as u8)));
@@ -112,6 +131,8 @@ fn sections() -> Vec<Vec<Row>> {
     sections.push(std::iter::once(Row::Title("commands")).chain(commands).collect());
     let mouse = MOUSE.iter().map(|(what, does)| Row::Entry((*what).to_owned(), (*does).to_owned()));
     sections.push(std::iter::once(Row::Title("mouse")).chain(mouse).collect());
+    let signs = (0..SIGNS.len()).map(Row::Sign);
+    sections.push(std::iter::once(Row::Title("signs")).chain(signs).collect());
     let classes = (0..CLASS_NAMES.len()).map(Row::Class);
     sections.push(std::iter::once(Row::Title("colours")).chain(classes).collect());
     sections
@@ -138,7 +159,7 @@ fn columns(width: u16) -> Vec<Vec<Row>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tui::palette::{Background, Colors, Marks};
+    use crate::tui::palette::{Background, Colors};
     use crate::tui::testing::two_ranks;
 
     /// The page in the colours and signs of a plain terminal.
