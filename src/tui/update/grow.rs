@@ -21,11 +21,7 @@ impl State {
             moved(at).filter(same).or_else(|| self.scene.find_slice(at.track, slice.start_ns, slice.name))
         });
         if let Some(search) = &mut self.search {
-            // Of what was forgotten nothing can be shown; the rest would have to be found again.
-            search.hits.retain_mut(|hit| moved(*hit).map(|now| *hit = now).is_some());
-            if search.hits.is_empty() {
-                search.at = None;
-            }
+            search.grown(changes);
         }
         if let Some(live) = &mut self.live {
             live.forgot |= changes.forgot || dropped;
