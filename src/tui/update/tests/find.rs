@@ -72,7 +72,9 @@ fn long_searches_go_on_by_ticks() {
     // A capture that grows: what changed is looked at again, and nothing twice.
     let changed = vec![(at_once[0].track, 3), (at_once[at_once.len() - 1].track, 0)];
     let search = state.search.as_mut().expect("there is a search");
-    search.grown(&crate::trace::Changes { tracks: changed, ..Default::default() });
+    let mut changes = crate::trace::Changes::default();
+    changes.tracks = changed;
+    search.grown(&changes);
     assert!(search.hits.len() < at_once.len());
     while !state.advance_search(20) {}
     assert_eq!(state.search.map(|s| s.hits), Some(at_once));
