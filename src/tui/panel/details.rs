@@ -18,6 +18,13 @@ const COLUMNS: usize = 32;
 impl State {
     /// What there is to say of the selected slice; of the range or the view where none is selected.
     pub fn details(&self) -> Vec<Block> {
+        match &self.work.details {
+            Some((rests, blocks)) if *rests == self.rests() => blocks.clone(),
+            _ => self.made_up_details(),
+        }
+    }
+
+    pub(super) fn made_up_details(&self) -> Vec<Block> {
         let Some((at, slice)) = self.selected.and_then(|at| Some((at, *self.scene.slice(at)?))) else {
             return self.range_details();
         };

@@ -242,10 +242,6 @@ impl Found {
 }
 
 impl State {
-    pub(super) fn flame_key(&self, stamp: u64) -> (Scope, (Window, u64)) {
-        (self.flame_scope(), (self.focus(), stamp))
-    }
-
     /// Which tracks the flame is about: Python of the chosen line's thread (of all threads, on the
     /// line of a process), else its operators, else the line's own track.
     pub fn flame_scope(&self) -> Scope {
@@ -266,8 +262,12 @@ impl State {
                 self.process_is(parent, process.0 as usize)
             }
             (Some(NodeKind::Rank(rank)), _) => {
-                let of_rank = |p: usize| trace.processes.get(p).is_some_and(|p| p.rank == Some(rank));
-                (0..trace.processes.len()).any(|p| of_rank(p) && self.process_is(parent, p))
+                let process = match parent {
+                    Parent::Global => None,
+                    Parent::Process(process) => Some(process),
+                    Parent::Thread(thread) => trace.threads.get(thread.0 as usize).map(|t| t.process),
+                };
+                process.and_then(|p| trace.processes.get(p.0 as usize)).is_some_and(|p| p.rank == Some(rank))
             }
             (None, _) => true,
             _ => false,

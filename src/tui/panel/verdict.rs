@@ -12,10 +12,19 @@ use crate::view::text::plain;
 impl State {
     /// The verdict from its words to the notes on the capture.
     pub fn verdict_lines(&self) -> Vec<PanelLine> {
-        let mut lines = match &self.scene.report {
+        match &self.work.verdict {
+            Some((rests, lines)) if *rests == self.rests() => lines.clone(),
+            _ => self.made_up_verdict(),
+        }
+    }
+
+    pub(super) fn made_up_verdict(&self) -> Vec<PanelLine> {
+        let mut lines: Vec<PanelLine> =
+            self.compared.iter().map(|text| PanelLine::of(Tone::Plain, plain(text))).collect();
+        lines.extend(match &self.scene.report {
             Some(report) => self.verdict(report),
             None => vec![PanelLine::of(Tone::Faint, "judging…")],
-        };
+        });
         lines.extend(self.unusual());
         let warnings = self.scene.report.as_ref().map_or(&self.scene.trace.warnings, |r| &r.warnings);
         lines.extend(warnings.iter().map(|text| noted("warning", Tone::Warn, text)));

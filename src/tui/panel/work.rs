@@ -1,13 +1,14 @@
 //! Statistics in portions: so much a frame, shown while they grow, started afresh when what they
 //! are about changes.
 
-use super::flame::FlameRun;
+use super::flame::{FlameRun, Scope};
+use super::lines::{Block, PanelLine};
 use super::names::NameRun;
 use super::range::RangeRun;
 use super::table::Sort;
 use crate::trace::{StrId, Trace};
-use crate::tui::scene::{Partner, Scene, SliceRef};
-use crate::tui::state::{Panel, State};
+use crate::tui::scene::{Partner, Scene, SliceRef, Window};
+use crate::tui::state::{Line, Panel, State};
 
 /// A piece of work on one question.
 pub(super) trait Run: Sized {
@@ -92,10 +93,41 @@ pub struct Work {
     pub(super) flame: Job<FlameRun>,
     /// Partners of the selected slice; looked up once, as the recording was.
     pub(super) partners: Option<(SliceRef, u64, Vec<Partner>)>,
+    /// Details and verdict as they were last made up, and on what they rest.
+    pub(super) details: Option<(Rests, Vec<Block>)>,
+    pub(super) verdict: Option<(Rests, Vec<PanelLine>)>,
+    /// Tracks of the flame, and on what they rest.
+    pub(super) scope: Option<((Option<Line>, u64), Scope)>,
     /// What the table is sorted by.
     pub(super) sort: Sort,
     /// Path of the frame that the flame is zoomed into: names and files.
     pub(super) zoom: Vec<(StrId, StrId)>,
+}
+
+/// What made-up lines rest on, beside the statistics.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Rests {
+    selected: Option<SliceRef>,
+    range: Option<Window>,
+    view: Option<Window>,
+    judgements: u32,
+    stamp: u64,
+    compared: usize,
+}
+
+impl State {
+    /// What the panel's lines rest on now; the view only where nothing else is chosen.
+    pub(super) fn rests(&self) -> Rests {
+        let chosen = self.selected.is_some() || self.range.is_some();
+        Rests {
+            selected: self.selected,
+            range: self.range,
+            view: (self.panel == Panel::Details && !chosen).then_some(self.view),
+            judgements: self.scene.judgements(),
+            stamp: stamp(&self.scene),
+            compared: self.compared.len(),
+        }
+    }
 }
 
 /// Changes whenever a trace has grown.
@@ -126,11 +158,34 @@ impl State {
                 work.range.drive(&self.scene, about, stamp, grows, &mut left)
             }
             (Panel::Flame, _) => {
-                let (about, stamp) = self.flame_key(stamp);
+                let line = self.lines.get(self.line).copied();
+                let known = work.scope.take().filter(|(rests, _)| *rests == (line, stamp));
+                let scope = known.map_or_else(|| self.flame_scope(), |(_, scope)| scope);
+                work.scope = Some(((line, stamp), scope.clone()));
+                let (about, stamp) = (scope, (self.focus(), stamp));
                 work.flame.drive(&self.scene, about, stamp, grows, &mut left)
             }
         };
         self.work = work;
+        self.make_up(idle);
         idle
+    }
+
+    /// Makes up the lines of the panel where they or the statistics changed, so that a frame
+    /// need not.
+    fn make_up(&mut self, idle: bool) {
+        let rests = self.rests();
+        let old = |of: Option<&Rests>| !idle || of != Some(&rests);
+        match self.panel {
+            Panel::Details if old(self.work.details.as_ref().map(|(r, _)| r)) => {
+                let blocks = self.made_up_details();
+                self.work.details = Some((rests, blocks));
+            }
+            Panel::Verdict if old(self.work.verdict.as_ref().map(|(r, _)| r)) => {
+                let lines = self.made_up_verdict();
+                self.work.verdict = Some((rests, lines));
+            }
+            _ => {}
+        }
     }
 }

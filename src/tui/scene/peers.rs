@@ -5,7 +5,7 @@
 //! the collectives end, which is when the ranks meet.
 
 use super::{Partner, PartnerKind, Scene, SliceRef};
-use crate::trace::{Layer, Parent, ProcessId, Slice, Trace, TrackId};
+use crate::trace::{Arg, Layer, Parent, ProcessId, Slice, StrId, Trace, TrackId};
 
 /// More collectives than this are not all gone over: only those near in time.
 const ALL: usize = 300_000;
@@ -95,42 +95,42 @@ fn line_up(mine: &[(SliceRef, Slice)], k: usize, theirs: &[(SliceRef, Slice)]) -
 
 /// What two collectives have in common that are the same.
 struct Kind {
-    name: String,
-    /// The group's name, where all ranks call it the same; an address is each rank's own.
-    group: Option<String>,
+    name: StrId,
+    group: Option<StrId>,
     count: Option<u64>,
+}
+
+/// The group's name, unless it is an address, which is each rank's own.
+fn group(trace: &Trace, slice: &Slice) -> Option<StrId> {
+    match trace.arg(slice.args, "comm")? {
+        Arg::Str(text) if !trace.text(text).starts_with("0x") => Some(text),
+        _ => None,
+    }
+}
+
+fn count(trace: &Trace, slice: &Slice) -> Option<u64> {
+    trace.arg_u64(slice.args, "count").or_else(|| trace.arg_u64(slice.args, "bytes"))
 }
 
 impl Kind {
     fn of(trace: &Trace, slice: &Slice) -> Kind {
-        let group = trace.arg_str(slice.args, "comm").filter(|comm| !comm.starts_with("0x"));
-        Kind {
-            name: trace.text(slice.name).to_owned(),
-            group: group.map(str::to_owned),
-            count: trace.arg_u64(slice.args, "count").or_else(|| trace.arg_u64(slice.args, "bytes")),
-        }
+        Kind { name: slice.name, group: group(trace, slice), count: count(trace, slice) }
     }
 
     fn is(&self, trace: &Trace, slice: &Slice) -> bool {
-        if trace.text(slice.name) != self.name {
-            return false;
-        }
-        let other = Kind::of(trace, slice);
-        other.group == self.group && other.count == self.count
+        slice.name == self.name && group(trace, slice) == self.group && count(trace, slice) == self.count
     }
 
     /// What is met on the other side: a receive for a send.
     fn opposite(self, trace: &Trace) -> Kind {
-        let pairs = [("Send", "Recv"), ("send", "recv")];
-        let swapped = pairs.iter().find_map(|(a, b)| {
-            let swap = |from: &str, to: &str| self.name.contains(from).then(|| self.name.replacen(from, to, 1));
-            swap(a, b).or_else(|| swap(b, a))
-        });
+        let name = trace.text(self.name);
+        let swap = |from: &str, to: &str| name.contains(from).then(|| name.replacen(from, to, 1));
+        let pairs = [("Send", "Recv"), ("Recv", "Send"), ("send", "recv"), ("recv", "send")];
+        let swapped = pairs.iter().find_map(|(from, to)| swap(from, to)).and_then(|name| trace.strings.find(&name));
         // "sendrecv" is its own other side.
-        let both = self.name.to_ascii_lowercase();
-        let name = swapped
-            .filter(|name| !(both.contains("send") && both.contains("recv")) && trace.strings.find(name).is_some());
-        Kind { name: name.unwrap_or(self.name), ..self }
+        let whole = name.to_ascii_lowercase();
+        let both = whole.contains("send") && whole.contains("recv");
+        Kind { name: swapped.filter(|_| !both).unwrap_or(self.name), ..self }
     }
 }
 

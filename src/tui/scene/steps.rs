@@ -9,6 +9,8 @@ use crate::view::human;
 pub struct Outliers {
     by_time: Vec<OutlierAt>,
     worst: Vec<usize>,
+    /// How often the judge has spoken.
+    spoken: u32,
 }
 
 /// A step or a slice much longer than is usual, and whose.
@@ -36,7 +38,7 @@ impl Scene {
         by_time.sort_by_key(|o| (o.window.from_ns, std::cmp::Reverse(o.window.to_ns), o.driver));
         let mut worst: Vec<usize> = (0..by_time.len()).collect();
         worst.sort_by_key(|i| (std::cmp::Reverse(by_time[*i].outlier.excess_ns()), *i));
-        self.outliers = Outliers { by_time, worst };
+        self.outliers = Outliers { by_time, worst, spoken: self.outliers.spoken + 1 };
         self.report = Some(report);
         self.steps = steps;
     }
@@ -49,6 +51,11 @@ impl Scene {
             NodeKind::Thread(_) | NodeKind::Idle(_) | NodeKind::Lanes(_) | NodeKind::Track(_) => return None,
         };
         self.steps.iter().find(|steps| steps.pid == pid)
+    }
+
+    /// How often the judge has spoken: what rests on the verdict is new when this is.
+    pub fn judgements(&self) -> u32 {
+        self.outliers.spoken
     }
 
     /// All outliers, by start.

@@ -136,6 +136,8 @@ pub struct State {
     pub panel_row: usize,
     /// The arrow keys move in the panel, not among the tracks.
     pub panel_focus: bool,
+    /// How another recording differs from this one, for the verdict's panel.
+    pub compared: Vec<String>,
     /// The panel's statistics.
     pub work: Work,
     /// What is left out.
@@ -180,6 +182,7 @@ impl State {
             panel: Panel::default(),
             panel_row: 0,
             panel_focus: false,
+            compared: Vec::new(),
             work: Work::default(),
             filter: Filter::default(),
             search: None,

@@ -23,7 +23,7 @@ use ratatui::layout::Rect;
 
 use super::palette::{Background, Marks};
 use super::scene::Window;
-use super::state::{Live, Message, Mouse, Size, State};
+use super::state::{Live, Mouse, Panel, Size, State};
 use super::view;
 use crate::analyze::{Report, StepTimes};
 use crate::trace::Batch;
@@ -140,7 +140,8 @@ pub fn update(state: &mut State, msg: Msg) -> Vec<Effect> {
             Vec::new()
         }
         Msg::Done(Outcome::Compared(lines)) => {
-            state.message = lines.into_iter().next().map(|text| Message { text, bad: false });
+            state.compared = lines;
+            (state.panel, state.panel_row, state.panel_focus) = (Panel::Verdict, 0, true);
             Vec::new()
         }
     };

@@ -89,7 +89,14 @@ impl State {
             self.panel_focus = true;
             self.panel_row = 0;
         } else if areas.panel.contains(at) {
+            let row = crate::tui::view::panel_row_at(self, areas.panel, at);
+            let again = self.panel_focus && row == Some(self.panel_row);
             self.panel_focus = true;
+            match row {
+                Some(_) if again => self.panel_enter(),
+                Some(row) => self.panel_row = row,
+                None => {}
+            }
         }
     }
 

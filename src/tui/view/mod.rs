@@ -21,6 +21,7 @@ use super::state::State;
 
 pub use help::help_end;
 pub use layout::{Areas, areas};
+pub use panel::row_at as panel_row_at;
 
 /// Draws one frame.
 pub fn draw(state: &State, look: Look, frame: &mut Frame<'_>) {

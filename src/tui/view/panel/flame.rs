@@ -1,7 +1,7 @@
 //! The icicle: the chosen frame in words, then callers above callees.
 
 use ratatui::buffer::Buffer;
-use ratatui::layout::Rect;
+use ratatui::layout::{Position, Rect};
 use ratatui::style::{Modifier, Style};
 
 use super::paint;
@@ -24,9 +24,7 @@ pub fn draw(state: &State, look: Look, area: Rect, buffer: &mut Buffer) {
     paint::line(&bar, look, Rect { height: 1, ..area }, buffer);
     let below = Rect { y: area.y + 1, height: area.height - 1, ..area }.intersection(buffer.area);
     let height = usize::from(below.height);
-    let depth = chosen.map_or(0, |(_, depth)| depth);
-    // A row of what the chosen frame calls stays in view below it.
-    let top = (depth + 2).saturating_sub(height.max(1)).min(depth);
+    let top = first_row(state, height);
     let mut number = 0;
     let mut row = usize::MAX;
     let bars = state.flame_bars(usize::from(below.width));
@@ -44,6 +42,21 @@ pub fn draw(state: &State, look: Look, area: Rect, buffer: &mut Buffer) {
         let more = look.sign('▾', 'v');
         buffer[(below.right() - 1, below.bottom() - 1)].set_char(more).set_style(look.faint());
     }
+}
+
+/// The first row shown: one of what the chosen frame calls stays in view below it.
+fn first_row(state: &State, height: usize) -> usize {
+    let depth = state.flame_chosen().map_or(0, |(_, depth)| depth);
+    (depth + 2).saturating_sub(height.max(1)).min(depth)
+}
+
+/// The frame at a place, as the arrow keys count them.
+pub fn row_at(state: &State, area: Rect, at: Position) -> Option<usize> {
+    let y = usize::from(at.y.checked_sub(area.y + 1)?) + first_row(state, usize::from(area.height.saturating_sub(1)));
+    let x = usize::from(at.x - area.x);
+    let bar =
+        state.flame_bars(usize::from(area.width)).into_iter().find(|b| b.row == y && (b.from..b.to).contains(&x))?;
+    state.flame_order().iter().position(|(frame, _)| *frame == bar.frame)
 }
 
 fn draw_bar(

@@ -8,7 +8,7 @@ mod table;
 mod tests;
 
 use ratatui::buffer::Buffer;
-use ratatui::layout::Rect;
+use ratatui::layout::{Position, Rect};
 
 use crate::tui::palette::Look;
 use crate::tui::panel::{Block, PanelLine, Tone};
@@ -28,16 +28,30 @@ pub fn draw(state: &State, look: Look, area: Rect, buffer: &mut Buffer) {
             let blocks = state.details();
             paragraphs::draw(state, look, &blocks, area, buffer);
         }
-        Panel::Verdict => {
-            let title = "verdict".to_owned();
-            let lines = state.verdict_lines();
-            paragraphs::draw(state, look, &[Block { title, lines }], area, buffer);
-        }
+        Panel::Verdict => paragraphs::draw(state, look, &[verdict(state)], area, buffer),
         Panel::Table => table::draw(state, look, area, buffer),
         Panel::Flame => flame::draw(state, look, area, buffer),
     }
     if below.height > 0 {
         hint(state, look, area, buffer);
+    }
+}
+
+fn verdict(state: &State) -> Block {
+    Block { title: "verdict".to_owned(), lines: state.verdict_lines() }
+}
+
+/// The panel's row at a place on the screen, as [`State::panel_row`] counts them.
+pub fn row_at(state: &State, area: Rect, at: Position) -> Option<usize> {
+    if !area.contains(at) {
+        return None;
+    }
+    match state.panel {
+        Panel::Hidden => None,
+        Panel::Details => paragraphs::line_at(state, &state.details(), area, at),
+        Panel::Verdict => paragraphs::line_at(state, &[verdict(state)], area, at),
+        Panel::Table => table::row_at(state, area, at),
+        Panel::Flame => flame::row_at(state, area, at),
     }
 }
 

@@ -103,7 +103,8 @@ pub fn wrap(line: &PanelLine, width: usize) -> Vec<Vec<Span>> {
     let mut rows: Vec<Vec<Span>> = vec![Vec::new()];
     let mut used = 0;
     for span in &line.spans {
-        for word in span.text.split_inclusive(' ') {
+        let words = span.text.split_inclusive(' ').flat_map(|word| pieces(word, width.saturating_sub(indent)));
+        for word in words {
             let wide = word.trim_end().width();
             if used > indent && used + wide > width {
                 if let Some(end) = rows.last_mut().and_then(|row| row.last_mut()) {
@@ -124,6 +125,36 @@ pub fn wrap(line: &PanelLine, width: usize) -> Vec<Vec<Span>> {
     rows
 }
 
+/// A word, in pieces where it is longer than a row.
+fn pieces(word: &str, width: usize) -> Vec<&str> {
+    let mut rest = word;
+    let mut pieces = Vec::new();
+    while width > 0 && rest.trim_end().width() > width {
+        let mut used = 0;
+        let fits = |c: char| {
+            used += c.width().unwrap_or(0);
+            used <= width
+        };
+        let cut: usize = rest
+            .chars()
+            .take_while({
+                let mut fits = fits;
+                move |c| fits(*c)
+            })
+            .map(char::len_utf8)
+            .sum();
+        // A character wider than the row.
+        if cut == 0 {
+            break;
+        }
+        let (piece, after) = rest.split_at(cut);
+        pieces.push(piece);
+        rest = after;
+    }
+    pieces.push(rest);
+    pieces
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,6 +172,8 @@ mod tests {
         assert_eq!(texts(&line, 80).len(), 1);
         assert_eq!(texts(&PanelLine { wraps: false, ..line.clone() }, 22).len(), 1);
         assert!(texts(&line, 0).len() > 1, "no room is no reason to fail");
+        let path = PanelLine::of(Tone::Faint, "file  ").with(Tone::Plain, "/opt/train/data.py").wrapped();
+        assert_eq!(texts(&path, 16), ["file  /opt/train", "      /data.py"]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The table of names: a heading in the bar, a row a name.
 
 use ratatui::buffer::Buffer;
-use ratatui::layout::Rect;
+use ratatui::layout::{Position, Rect};
 
 use super::paint;
 use crate::tui::palette::Look;
@@ -45,8 +45,7 @@ pub fn draw(state: &State, look: Look, area: Rect, buffer: &mut Buffer) {
         let words = if whole { " nothing ran here that is not filtered out" } else { " adding up…" };
         paint::line(&PanelLine::of(Tone::Faint, words), look, below, buffer);
     }
-    let chosen = state.panel_row.min(rows.len().saturating_sub(1));
-    let top = (chosen + 1).saturating_sub(height);
+    let (chosen, top) = scrolled(state, rows.len(), height);
     for ((i, row), y) in rows.iter().enumerate().skip(top).zip(below.top()..below.bottom()) {
         let place = Rect { y, height: 1, ..below };
         paint::line(&cells(state, row, &shown, name), look, place, buffer);
@@ -54,6 +53,20 @@ pub fn draw(state: &State, look: Look, area: Rect, buffer: &mut Buffer) {
             buffer.set_style(place.intersection(buffer.area), look.chosen());
         }
     }
+}
+
+/// The chosen row, and the first shown.
+fn scrolled(state: &State, rows: usize, height: usize) -> (usize, usize) {
+    let chosen = state.panel_row.min(rows.saturating_sub(1));
+    (chosen, (chosen + 1).saturating_sub(height))
+}
+
+/// The row at a place.
+pub fn row_at(state: &State, area: Rect, at: Position) -> Option<usize> {
+    let rows = state.table().0.len();
+    let (_, top) = scrolled(state, rows, usize::from(area.height.saturating_sub(1)));
+    let row = top + usize::from(at.y.checked_sub(area.y + 1)?);
+    (row < rows).then_some(row)
 }
 
 fn heading(state: &State, look: Look, shown: &[usize], name: usize, whole: bool, area: Rect, buffer: &mut Buffer) {

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use ratatui::buffer::Buffer;
-use ratatui::layout::Rect;
+use ratatui::layout::{Position, Rect};
 
 use crate::analyze::judge_steps;
 use crate::trace::{ArgRef, CaptureMeta, Layer, LayerState, LayerStatus, LostEvents, TrackId};
@@ -338,4 +338,65 @@ proptest! {
         state.panel_back();
         drawn(&state, look, width, height);
     }
+}
+
+#[test]
+fn a_click_chooses_what_is_drawn_there() {
+    let mut state = judged(job());
+    let area = Rect::new(3, 5, 120, 12);
+    let at = |state: &State, x, y| super::row_at(state, area, Position::new(x, y));
+    state.panel = Panel::Verdict;
+    finish(&mut state);
+    assert_eq!(
+        [at(&state, 10, 6), at(&state, 10, 7), at(&state, 10, 5), at(&state, 1, 6)],
+        [Some(0), Some(1), None, None]
+    );
+    state.panel = Panel::Table;
+    finish(&mut state);
+    assert_eq!([at(&state, 10, 6), at(&state, 10, 8), at(&state, 10, 16)], [Some(0), Some(2), None]);
+    state.panel = Panel::Flame;
+    finish(&mut state);
+    let frame = |row: Option<usize>| row.and_then(|row| state.flame_order().get(row).copied()).map(|(f, _)| f);
+    let words = |x, y| frame(at(&state, x, y)).map(|f| state.flame_words(f).split(' ').next().unwrap().to_owned());
+    assert_eq!(words(50, 6).as_deref(), Some("<module>"));
+    assert_eq!(words(10, 7).as_deref(), Some("load_batch"));
+    assert_eq!(words(120, 7).as_deref(), Some("train_step"));
+    state.selected = Some(find(&state, "load_batch", 0));
+    state.panel = Panel::Details;
+    finish(&mut state);
+    assert_eq!(at(&state, 10, 6), Some(0));
+    assert!(at(&state, 100, 6) > Some(4), "the second column goes on counting");
+}
+
+#[test]
+fn a_comparison_is_shown_before_the_verdict() {
+    let mut state = judged(job());
+    let lines = vec!["step p50  +12 %".to_owned(), "bad \u{1b}[31m name".to_owned()];
+    crate::tui::update(&mut state, crate::tui::Msg::Done(crate::tui::Outcome::Compared(lines)));
+    let shown = drawn(&state, LOOK, 80, 6);
+    assert!(shown.contains("step p50  +12 %\n bad ?[31m name"), "{shown}");
+}
+
+#[test]
+fn a_capture_that_goes_on_keeps_its_last_answer() {
+    let mut state = judged(job());
+    state.live = Some(crate::tui::state::Live { follows: true, ..Default::default() });
+    finish(&mut state);
+    let before = drawn(&state, LOOK, 160, 12);
+    assert!(!before.contains('…'), "{before}");
+    // The view follows the edge; the answer stands for a while, then there is another.
+    state.view = Window::new(1000 * MS, 2000 * MS);
+    assert!(state.advance_panel(100));
+    assert!(drawn(&state, LOOK, 160, 12).contains("heaviest names   "), "no mark of something unfinished");
+    let mut frames = 0;
+    while state.work.range_window() != Some(state.view) {
+        state.advance_panel(100);
+        frames += 1;
+        assert!(frames < 500);
+    }
+    assert!(frames > 10);
+    // Another question is answered at once.
+    state.range = Some(Window::new(0, 100 * MS));
+    state.advance_panel(100_000);
+    assert_eq!(state.work.range_window(), state.range);
 }
