@@ -72,7 +72,8 @@ struct Weighed {
 }
 
 impl Tree {
-    /// The tree of a recording; tracks without anything on them are left out.
+    /// The tree of a recording; tracks without anything on them, and counters that never count,
+    /// are left out.
     pub fn of(trace: &Trace) -> Tree {
         Planting::new(trace).plant()
     }
@@ -151,7 +152,8 @@ impl<'t> Planting<'t> {
         };
         planting.of_thread.resize_with(trace.threads.len(), Weighed::default);
         for (i, track) in trace.tracks.iter().enumerate() {
-            let empty = track.slices.is_empty() && track.counters.is_empty() && track.instants.is_empty();
+            let counts = track.counters.iter().any(|sample| sample.value != 0.0);
+            let empty = track.slices.is_empty() && track.instants.is_empty() && !counts;
             if empty || track.layer == Layer::Meta {
                 continue;
             }

@@ -68,6 +68,20 @@ impl State {
         self.lines.iter().enumerate().filter_map(on_track).min().map(|(_, _, i)| i)
     }
 
+    /// Whether a node holds more than its own line shows.
+    pub fn has_more(&self, line: &Line) -> bool {
+        let Some(node) = self.scene.tree.get(line.node) else { return false };
+        node.children.iter().any(|child| !self.is_own(*child, line.kind))
+    }
+
+    /// Whether a child is what its parent's own line shows.
+    fn is_own(&self, child: NodeId, kind: LineKind) -> bool {
+        match (self.scene.tree.get(child).map(|node| node.kind), kind) {
+            (Some(NodeKind::Track(track)), LineKind::Depth(own, _) | LineKind::Counter(own)) => track == own,
+            _ => false,
+        }
+    }
+
     /// Depths of a track that are not shown; 0 for one that shows all.
     pub fn depths_left_out(&self, node: NodeId, track: TrackId) -> usize {
         let depths = self.scene.index.get(track.0 as usize).map_or(0, TrackIndex::depths);
@@ -97,10 +111,7 @@ impl State {
         }
         for child in &node.children {
             // What the node's own line shows needs no other.
-            let shown = match (self.scene.tree.get(*child).map(|n| n.kind), kind) {
-                (Some(NodeKind::Track(t)), LineKind::Depth(own, _) | LineKind::Counter(own)) => t == own,
-                _ => false,
-            };
+            let shown = self.is_own(*child, kind);
             if !shown {
                 self.walk(*child, lines);
             }

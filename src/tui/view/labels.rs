@@ -52,7 +52,7 @@ fn label(state: &State, look: Look, area: Rect, line: &Line, at: (bool, bool, bo
     let indent = u16::from(node.level).min(area.width / 4);
     let fold = match node.kind {
         NodeKind::Track(_) => ' ',
-        _ if node.children.is_empty() => ' ',
+        _ if !state.has_more(line) => ' ',
         _ if state.folded.contains(&line.node) => look.sign('▸', '+'),
         _ => look.sign('▾', '-'),
     };

@@ -10,6 +10,8 @@ mod minimap;
 mod panel;
 mod pen;
 mod ruler;
+#[cfg(test)]
+mod tests;
 mod title;
 mod verdict;
 

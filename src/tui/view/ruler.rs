@@ -209,15 +209,17 @@ fn steps(state: &State, look: Look, area: Rect, label: Rect, buffer: &mut Buffer
             pen::sign(buffer, at, look.sign('│', '|'), look.faint());
         }
         if numbered && !ends {
-            let style = if !many && every <= 1 && long(step) { look.bad() } else { Style::new() };
+            let style = if !many && long(step) { look.bad() } else { Style::new() };
             let room = area.right().saturating_sub(at.0 + 1);
             pen::put(buffer, (at.0 + 1, at.1), room, &format!("{}", step + 1), style, look);
         }
     }
     for outlier in state.scene.outliers().iter().filter(|o| Some(o.driver) == driver && o.outlier.step.is_some()) {
         let middle = outlier.window.from_ns + outlier.window.len_ns() / 2;
-        if let Some(column) = column_of(state, middle, area.width) {
-            pen::sign(buffer, (area.x + column, area.y), look.sign('▲', '!'), look.bad());
+        let Some(column) = column_of(state, middle, area.width) else { continue };
+        let at = (area.x + column, area.y);
+        if buffer.cell(at).is_some_and(|cell| !cell.symbol().starts_with(|c: char| c.is_ascii_digit())) {
+            pen::sign(buffer, at, look.sign('▲', '!'), look.bad());
         }
     }
 }

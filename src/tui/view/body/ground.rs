@@ -69,9 +69,9 @@ pub fn cursor(row: &Row<'_>, buffer: &mut Buffer) {
     }
     let towards = if look.background == Background::Dark { [255; 3] } else { [0; 3] };
     if cell.symbol() == " " || cell.symbol().is_ascii() && cell.bg != Color::Reset {
-        cell.bg = look.blend(cell.bg, towards, 0.35);
+        cell.bg = look.blend(cell.bg, towards, 0.25);
         cell.fg = look.on(cell.bg);
     } else if cell.fg != Color::Reset {
-        cell.fg = look.blend(cell.fg, towards, 0.45);
+        cell.fg = look.blend(cell.fg, towards, 0.3);
     }
 }

@@ -17,6 +17,9 @@ const LEFT: [char; 8] = ['▏', '▎', '▍', '▌', '▋', '▊', '▉', '█']
 const FOOT: [char; 7] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇'];
 const FOOT_ASCII: [char; 4] = ['.', ':', '+', '#'];
 
+/// Hits of the search looked at in one cell.
+const HITS_LOOKED_AT: usize = 256;
+
 /// A slice that takes so much of a cell shows its own colour, however many small ones there are.
 const OWN_SHARE: f64 = 0.34;
 
@@ -87,9 +90,19 @@ impl Depth<'_> {
     }
 
     /// Whether the search found a slice.
-    pub fn is_hit(&self, index: u32) -> bool {
-        let at = SliceRef { track: self.id, index };
-        self.row.state.search.as_ref().is_some_and(|search| search.holds(at))
+    fn is_hit(&self, index: u32) -> bool {
+        let hits = self.row.state.search.as_ref().map(|search| search.hits.as_slice()).unwrap_or_default();
+        hits.binary_search_by_key(&(self.id, index), |hit| (hit.track, hit.index)).is_ok()
+    }
+
+    /// The first slice of this depth that the search found among those that start in a stretch.
+    fn hit_in(&self, from: u64, to: u64) -> Option<u32> {
+        let hits = &self.row.state.search.as_ref()?.hits;
+        let index = |ts: u64| self.track.slices.partition_point(|slice| slice.start_ns < ts) as u32;
+        let at = |index: u32| hits.partition_point(|hit| (hit.track, hit.index) < (self.id, index));
+        let found = hits.get(at(index(from))..at(index(to)))?;
+        let here = |hit: &&SliceRef| self.slice(hit.index).is_some_and(|slice| usize::from(slice.depth) == self.depth);
+        found.iter().take(HITS_LOOKED_AT).find(here).map(|hit| hit.index)
     }
 
     /// Emphasis of a slice among others, on the style of its cells.
@@ -210,7 +223,9 @@ impl Depth<'_> {
             let style = self.emphasis(cell.longest, longest, style);
             return pen::sign(buffer, at, bar(look.marks, inside), style);
         }
-        style = self.emphasis(cell.longest, longest, style);
+        // A hit among many is shown for all of them.
+        let marked = if self.searched { self.hit_in(from, to).unwrap_or(cell.longest) } else { cell.longest };
+        style = self.emphasis(marked, self.slice(marked).unwrap_or(longest), style);
         let estimated = u128::from(cell.estimate_ns) * 2 > u128::from(cell.busy_ns);
         let sign = if estimated { look.sign('╱', '/') } else { bar(look.marks, share) };
         pen::sign(buffer, at, sign, style);
