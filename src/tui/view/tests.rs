@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::Buffer;
+use regex::Regex;
 
 use super::draw;
 use crate::analyze::judge_steps;
@@ -13,7 +14,7 @@ use crate::trace::{ArgRef, CaptureMeta, Layer, LostEvents, Thinned, Trace};
 use crate::tui::palette::{Background, Colors, Look, Marks};
 use crate::tui::scene::{Scene, SliceRef, Window};
 use crate::tui::snapshot;
-use crate::tui::state::{Live, Panel, Search, Size, State};
+use crate::tui::state::{Live, Panel, Scan, Search, Size, State};
 use crate::tui::testing::{MS, Recording, two_ranks};
 
 const PLAIN: Look = Look { colors: Colors::None, background: Background::Dark, marks: Marks::Unicode };
@@ -322,8 +323,8 @@ fn states() -> impl Strategy<Value = State> {
         state.selected = on.1.then_some(at);
         state.range = on.2.then(|| Window::new(inside(moment), inside(moment).saturating_add(length)));
         if on.3 {
-            let hits = vec![at];
-            state.search = Some(Search { pattern: "(".to_owned(), hits, at: Some(0), more: true, ..Search::default() });
+            let scan = Scan::new(Regex::new("x").unwrap(), 0, None);
+            state.search = Some(Search { pattern: "(".to_owned(), hits: vec![at], more: true, scan });
             state.live = Some(Live { follows: on.1, ended: on.2, events: length, lost: moment, ..Live::default() });
             state.expanded = (0..50).map(crate::tui::scene::NodeId).collect();
             state.folded.clear();
