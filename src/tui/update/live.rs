@@ -57,7 +57,7 @@ impl State {
 
     /// Shows the newest of a length. No view of its own in the history: the picture runs on, by
     /// whole columns, so that what is drawn moves and does not flicker.
-    fn follow_edge(&mut self, length: u64) {
+    pub(super) fn follow_edge(&mut self, length: u64) {
         let bounds = self.bounds();
         let columns = u64::from(super::areas(self).body.width).max(1);
         let column = length / columns;

@@ -32,16 +32,16 @@ impl State {
     /// the screen; a moment off the screen is taken as its middle.
     pub fn zoom(&mut self, times: u64, parts: u64, anchor_ns: u64) {
         let old = self.view;
-        let anchor_ns = match self.following() {
-            // The edge stays in view, so that zooming does not stop following it.
-            true => old.to_ns,
-            false if old.holds(anchor_ns) => anchor_ns,
-            false => old.from_ns + old.len_ns() / 2,
-        };
+        let anchor_ns = if old.holds(anchor_ns) { anchor_ns } else { old.from_ns + old.len_ns() / 2 };
         let most = self.bounds().len_ns();
         let least = LEAST_NS.min(most).min(old.len_ns());
         let length = scale(old.len_ns(), times, parts).clamp(least, most);
         let length = if times > parts { length.max((old.len_ns() + 1).min(most)) } else { length };
+        if self.following() {
+            // The edge stays in view, so that zooming does not stop following it.
+            self.history.nudge(old);
+            return self.follow_edge(length);
+        }
         let left = scale(anchor_ns - old.from_ns, length, old.len_ns());
         let from = anchor_ns.saturating_sub(left);
         self.nudge(Window::new(from, from.saturating_add(length)));

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::{BINDINGS, Msg, update};
 use crate::analyze::judge_steps;
-use crate::trace::{ArgRef, Layer};
+use crate::trace::{ArgRef, Growth, Layer, Sink, SliceEvent, TrackDef, live};
 use crate::tui::palette::{Background, Colors, Look, Marks};
 use crate::tui::scene::Scene;
 use crate::tui::snapshot;
@@ -189,6 +189,46 @@ proptest! {
             perform(&mut state, step);
             check(&state)?;
             draw(&state, ascii);
+        }
+    }
+
+    #[test]
+    fn a_growing_capture_is_no_exception(
+        steps in prop::collection::vec((doing(), 0u64..40), 1..40),
+        limit in prop_oneof![Just(50usize), Just(1_000_000)],
+    ) {
+        let (mut sink, feed) = live(1000);
+        sink.process(7, "python3", None, Some(0)).expect("a live sink takes all");
+        sink.thread(7, 7, "python3").expect("a live sink takes all");
+        let scene = Scene { growth: Growth::new(limit), ..Scene::default() };
+        let mut state = State::new(scene, "live", Size { columns: 100, rows: 30 });
+        update(&mut state, Msg::Live(Live { follows: true, ..Live::default() }));
+        let mut at = 1_000_000_000_000_000u64;
+        let mut tracks = Vec::new();
+        for (step, count) in steps {
+            if count % 7 == 0 {
+                let name = format!("track {count}");
+                let def = TrackDef { pid: Some(7), tid: Some(7), name: &name, layer: Layer::Torch, counter_unit: None };
+                tracks.push(sink.track(def).expect("a live sink takes all"));
+            }
+            for i in 0..count {
+                let Some(track) = tracks.get((i % 3) as usize) else { break };
+                at += 1000 + i;
+                let slice = SliceEvent { start_ns: at, dur_ns: 900, name: "x", args: &[], flow: 0, estimate: false };
+                sink.slice(*track, &slice).expect("a live sink takes all");
+            }
+            if let Some(batch) = feed.take() {
+                update(&mut state, Msg::Grow(Box::new(batch)));
+                check(&state)?;
+                // The view moves by whole columns.
+                let columns = u64::from(super::areas(&state).body.width).max(1);
+                let behind = state.bounds().to_ns - state.view.to_ns;
+                let most = 2 * (state.view.len_ns() / columns) + columns;
+                prop_assert!(!state.following() || behind <= most, "{behind} ns behind the edge");
+            }
+            perform(&mut state, step);
+            check(&state)?;
+            draw(&state, false);
         }
     }
 
