@@ -26,13 +26,15 @@ const MOUSE: [(&str, &str); 8] = [
 ];
 
 /// What signs mean: in Unicode, in ASCII, for people.
-const SIGNS: [(&str, &str, &str); 9] = [
-    ("▁▄█", "|#", "how much of a cell's time is taken"),
+const SIGNS: [(&str, &str, &str); 11] = [
+    ("▁▄▇", ".:#", "many slices: how much of the cell's time they take"),
     ("─", "-", "idle"),
     ("╍", "~", "waits for a lock"),
     ("╱", "/", "an estimate"),
     ("◆", "*", "a point in time"),
     ("≈", "~", "cut to fit what it is in"),
+    ("▓▒░", ">", "has no end in the recording"),
+    ("cpri", "cpri", "without colours: compute, Python, other ranks, input; g: GPU, d: files"),
     ("▾", "!", "outlier: much longer than usual"),
     ("×", "x", "events were lost or thinned here"),
     ("│", "|", "cursor"),

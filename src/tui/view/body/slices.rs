@@ -17,6 +17,9 @@ const LEFT: [char; 8] = ['▏', '▎', '▍', '▌', '▋', '▊', '▉', '█']
 const FOOT: [char; 7] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇'];
 const FOOT_ASCII: [char; 4] = ['.', ':', '+', '#'];
 
+/// Waiting for a lock for so much of a cell's time is shown, whatever else is in it.
+const HAZE_SHARE: f64 = 0.5;
+
 /// Hits of the search looked at in one cell.
 const HITS_LOOKED_AT: usize = 256;
 
@@ -222,6 +225,14 @@ impl Depth<'_> {
             style = style.bg(look.class(class));
             let style = self.emphasis(cell.longest, longest, style);
             return pen::sign(buffer, at, bar(look.marks, inside), style);
+        }
+        if of(LOCK) as f64 >= HAZE_SHARE * length {
+            match look.colors {
+                // A haze of the lock's colour over the bar of what still gets done.
+                Colors::True | Colors::Indexed => style = style.bg(look.blend(look.class(LOCK), look.ground(), 0.6)),
+                _ if share < 0.2 => return pen::sign(buffer, at, is_thin(look, LOCK).unwrap_or(' '), style),
+                _ => {}
+            }
         }
         // A hit among many is shown for all of them.
         let marked = if self.searched { self.hit_in(from, to).unwrap_or(cell.longest) } else { cell.longest };
