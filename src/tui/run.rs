@@ -90,7 +90,8 @@ pub fn run(state: &mut State, look: Look, guard: &TerminalGuard, feed: &mut dyn 
         }
         let wait = match feed.pace() {
             _ if dirty || viewer.working => FRAME.saturating_sub(drawn.elapsed()),
-            Pace::Frame => FRAME.saturating_sub(drawn.elapsed()),
+            // Nothing to draw yet: look again soon, but not without a pause.
+            Pace::Frame => FRAME.saturating_sub(drawn.elapsed()).max(FRAME / 4),
             Pace::Soon => 2 * FRAME,
             Pace::Idle => Duration::from_millis(250),
         };
