@@ -6,9 +6,13 @@ use ratatui::style::Style;
 
 use super::pen;
 use crate::tui::palette::{Colors, Look};
+use crate::tui::scene::{NodeId, NodeKind};
 use crate::tui::state::{Live, State};
 use crate::view::human;
 use crate::view::text::plain;
+
+/// Of more tracks or processes than this, nothing is added up on every frame.
+const COUNTED: usize = 20_000;
 
 /// Draws the title: what it is at the left, how the capture goes at the right.
 pub fn draw(state: &State, look: Look, area: Rect, buffer: &mut Buffer) {
@@ -51,15 +55,17 @@ fn what(state: &State, look: Look) -> Vec<String> {
         let of = look.sign('/', '/');
         pieces.push(format!("{} {of} {}", time(state.view.len_ns()), time(bounds.len_ns())));
     }
-    let mut ranks: Vec<u32> = trace.processes.iter().filter_map(|p| p.rank).collect();
-    ranks.sort_unstable();
-    ranks.dedup();
-    if ranks.len() > 1 {
-        pieces.push(human::plural(ranks.len() as u64, "rank", "ranks"));
+    let roots = &state.scene.tree.roots;
+    let is_rank = |id: &&NodeId| state.scene.tree.get(**id).is_some_and(|n| matches!(n.kind, NodeKind::Rank(_)));
+    let ranks = if roots.len() <= COUNTED { roots.iter().filter(is_rank).count() } else { 0 };
+    if ranks > 1 {
+        pieces.push(human::plural(ranks as u64, "rank", "ranks"));
     }
     pieces.push(human::plural(trace.processes.len() as u64, "process", "processes"));
     pieces.push(human::plural(trace.threads.len() as u64, "thread", "threads"));
-    pieces.push(human::plural(trace.slice_count() as u64, "slice", "slices"));
+    if trace.tracks.len() <= COUNTED {
+        pieces.push(human::plural(trace.slice_count() as u64, "slice", "slices"));
+    }
     pieces
 }
 

@@ -229,7 +229,7 @@ impl Depth<'_> {
         if of(LOCK) as f64 >= HAZE_SHARE * length {
             match look.colors {
                 // A haze of the lock's colour over the bar of what still gets done.
-                Colors::True | Colors::Indexed => style = style.bg(look.blend(look.class(LOCK), look.ground(), 0.6)),
+                Colors::True | Colors::Indexed => style = style.bg(look.blend(look.class(LOCK), look.ground(), 0.75)),
                 _ if share < 0.2 => return pen::sign(buffer, at, is_thin(look, LOCK).unwrap_or(' '), style),
                 _ => {}
             }
