@@ -82,9 +82,9 @@ pub(super) fn svg(buffer: &Buffer, look: Look) -> String {
          monospace;font-size:{FONT}px;white-space:pre}}</style>\n"
     );
     let edge = mix(ground.bg, ground.fg, 0.2);
-    let _ = write!(
+    let _ = writeln!(
         out,
-        "<rect x=\"0.5\" y=\"0.5\" width=\"{}\" height=\"{}\" rx=\"8\" fill=\"{}\" stroke=\"{}\"/>\n",
+        "<rect x=\"0.5\" y=\"0.5\" width=\"{}\" height=\"{}\" rx=\"8\" fill=\"{}\" stroke=\"{}\"/>",
         width.saturating_sub(1),
         height.saturating_sub(1),
         hex(ground.bg),

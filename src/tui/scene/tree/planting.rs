@@ -79,7 +79,7 @@ impl<'t> Planting<'t> {
             self.track(id, None);
         }
         let targets: BTreeSet<u32> = self.trace.meta.iter().flat_map(|meta| meta.targets.iter().copied()).collect();
-        let mut order: Vec<(Option<u32>, (bool, Reverse<usize>), usize)> = (0..self.trace.processes.len())
+        let mut order: Vec<_> = (0..self.trace.processes.len())
             .filter(|&p| !self.of_process[p].is_empty() || !self.threads[p].is_empty())
             .map(|p| {
                 let process = &self.trace.processes[p];
