@@ -21,6 +21,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::builder::styling::{AnsiColor, Styles};
+use clap::parser::ValueSource;
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use error::Error;
@@ -113,9 +114,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let parsed = command()
         .color(color.unwrap_or(ColorChoice::Auto))
         .try_get_matches_from(arguments)
-        .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
-    let cli = match parsed {
-        Ok(cli) => cli,
+        .and_then(|mut matches| Ok((wants_format(&matches), Cli::from_arg_matches_mut(&mut matches)?)));
+    let (wants_format, cli) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => {
             // Help into a closed pipe is no error.
             let _ = error.print();
@@ -129,6 +130,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = match cli.command {
         Command::Profile(args) => profile::run(args, &settings),
         Command::Report(args) => report::run(args, &settings),
+        Command::Timeline(_) if wants_format => Err(Error::usage("-o has no meaning for a timeline")
+            .hint("for what it shows as data: aictl report FILE -o json; for one frame: --snapshot COLUMNSxROWS")),
         Command::Timeline(args) => timeline::run(args, &settings),
         Command::Diagnose(args) => diagnose::run(args, &settings),
         Command::Completions(args) => completions::run(&args, &settings),
@@ -137,6 +140,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(code) => code.into(),
         Err(error) => error.show(&settings.ui),
     }
+}
+
+/// Whether `-o` was typed; the environment and the configuration speak to all commands.
+fn wants_format(matches: &clap::ArgMatches) -> bool {
+    let of = |matches: &clap::ArgMatches| matches.value_source("output") == Some(ValueSource::CommandLine);
+    of(matches) || matches.subcommand().is_some_and(|(_, matches)| of(matches))
 }
 
 /// What a subcommand returns: an exit code of [`error`], or an error that has one.

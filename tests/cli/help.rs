@@ -30,6 +30,8 @@ fn short_help() {
     Commands:
       profile      Record running processes through eBPF, then say where their time went
       report       Say what a recording shows: verdict, steps, where their time went, tops, stragglers
+      timeline     Look at recordings in the terminal: a timeline to move, zoom and search in
+      diagnose     Find faults of GPUs and nodes
       completions  Print the lines that switch completion on in a shell
       help         Print this message or the help of the given subcommand(s)
 
@@ -48,8 +50,11 @@ fn short_help() {
     Examples:
       sudo aictl profile --pid 41873 -d 10s     record a running process, then say why it is slow
       sudo aictl profile -- python train.py     the same from its first instruction on
+      sudo aictl profile --pid 41873 --live     watch it while it is recorded
+      aictl timeline run.pftrace                look at a recording: move, zoom, search
       aictl report run.pftrace                  read a recording again
       aictl report --diff before.pftrace after.pftrace
+      sudo aictl diagnose --local               GPU and node faults in this machine's kernel log
     "#);
 }
 
@@ -65,6 +70,8 @@ fn long_help() {
     Commands:
       profile      Record running processes through eBPF, then say where their time went
       report       Say what a recording shows: verdict, steps, where their time went, tops, stragglers
+      timeline     Look at recordings in the terminal: a timeline to move, zoom and search in
+      diagnose     Find faults of GPUs and nodes
       completions  Print the lines that switch completion on in a shell
       help         Print this message or the help of the given subcommand(s)
 
@@ -109,8 +116,11 @@ fn long_help() {
     Examples:
       sudo aictl profile --pid 41873 -d 10s     record a running process, then say why it is slow
       sudo aictl profile -- python train.py     the same from its first instruction on
+      sudo aictl profile --pid 41873 --live     watch it while it is recorded
+      aictl timeline run.pftrace                look at a recording: move, zoom, search
       aictl report run.pftrace                  read a recording again
       aictl report --diff before.pftrace after.pftrace
+      sudo aictl diagnose --local               GPU and node faults in this machine's kernel log
 
     Exit codes:
       0    done, nothing wrong
@@ -153,6 +163,11 @@ fn help_of_profile() {
           --syscall-threshold <TIME>  Record system calls one by one from this length on; shorter ones
                                       are counted [default: 100us]
           --no-report                 Only record
+          --live                      Watch it in the terminal while it is recorded; q ends both, and
+                                      the report follows
+          --theme <THEME>             Colours for which background; safe for the colour-blind, all of
+                                      them [default: auto] [possible values: auto, dark, light, mono]
+          --no-mouse                  Leave the mouse to the terminal, so that it selects text
       -h, --help                      Print help (see more with '--help')
 
     Common options:
@@ -167,6 +182,7 @@ fn help_of_profile() {
       sudo aictl profile --pid 41873 -d 10s
       sudo aictl profile -d 30s -w run.pftrace -- python train.py --epochs 1
       sudo aictl profile --pid 41873 --pid 41874 -d 10s          the ranks of one job: who is late?
+      sudo aictl profile --pid 41873 --live                      watch it while it is recorded
       sudo aictl profile --pid 41873 --layers sched,python -d 5s
       sudo aictl profile --pid 41873 -d 10s -o json | jq .verdict
     "#);

@@ -12,3 +12,6 @@ mod report;
 #[path = "../support/mod.rs"]
 mod support;
 mod terminal;
+mod timeline;
+mod timeline_live;
+mod tmux;

@@ -98,7 +98,7 @@ pub fn go(state: &mut State, at: At) -> Result<(), Error> {
 }
 
 fn steps(state: &State, first: usize, last: usize) -> Result<Window, Error> {
-    let Some(times) = state.scene.steps.first().filter(|times| times.boundaries_ns.len() > 1) else {
+    let Some(times) = state.scene.steps.iter().find(|times| times.boundaries_ns.len() > 1) else {
         return Err(Error::usage("no steps were found in this recording").hint("give a time: --at 1.2s..1.4s"));
     };
     let edges = &times.boundaries_ns;

@@ -6,6 +6,8 @@ mod filter;
 mod finder;
 mod fold;
 mod grow;
+#[cfg(test)]
+mod guide;
 mod keys;
 mod live;
 mod mouse;
