@@ -1,7 +1,7 @@
 //! What was found, as plain data: the JSON contract `aictl.findings/v1`. Fields are only ever added.
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::catalogue::{Catalogue, Component, Severity};
 
@@ -24,7 +24,7 @@ pub struct Findings {
 }
 
 /// One thing looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
     /// "kernel-log".
     pub name: String,
@@ -35,7 +35,7 @@ pub struct Check {
 }
 
 /// How a check went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// Looked, and nothing is wrong.
@@ -49,7 +49,7 @@ pub enum State {
 }
 
 /// One fault on one device.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
     /// Name in the catalogue.
     pub fault: String,
@@ -136,7 +136,7 @@ impl Finding {
 }
 
 /// Which device.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Device {
     /// "0000:3b:00.0".
     #[serde(skip_serializing_if = "Option::is_none")]

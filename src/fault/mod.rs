@@ -9,6 +9,7 @@ mod collect;
 mod finding;
 pub mod log;
 mod nvlink;
+pub mod playbook;
 mod rules;
 
 pub use catalogue::{Catalogue, CatalogueError, Component, Entry, Escalation, Rating, Severity, Variant};
