@@ -9,16 +9,14 @@ use crate::trace::{ArgRef, CaptureMeta, Event, Layer, MemorySink, Sink, SliceEve
 /// One millisecond in ns.
 pub const MS: u64 = 1_000_000;
 
+/// What a track is known by: process, thread, name.
+type Key = (Option<u32>, Option<u32>, String);
+
 /// A recording in the making. Tracks are made when they are first named.
+#[derive(Default)]
 pub struct Recording {
     sink: MemorySink,
-    tracks: Vec<((Option<u32>, Option<u32>, String), TrackRef)>,
-}
-
-impl Default for Recording {
-    fn default() -> Self {
-        Recording { sink: MemorySink::new(), tracks: Vec::new() }
-    }
+    tracks: Vec<(Key, TrackRef)>,
 }
 
 impl Recording {
