@@ -156,6 +156,8 @@ pub fn run(args: Args, settings: &Settings) -> Done {
     if let Some(at) = args.at {
         place::go(&mut state, at)?;
     }
+    // The chosen row comes onto the screen.
+    update(&mut state, Msg::Resize(size));
     let theme = args.viewer.theme(settings);
     if args.snapshot.is_some() {
         warnings.iter().for_each(|warning| settings.ui.warn(warning));

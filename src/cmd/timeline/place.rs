@@ -129,7 +129,7 @@ pub fn select(state: &mut State, pattern: &Regex, and_show: bool) -> Result<(), 
     let Some((_, found)) = longest else {
         return Err(Error::usage(format!("no slice's name matches '{pattern}'")));
     };
-    state.selected = Some(found);
+    state.go_to(found);
     if let (true, Some(slice)) = (and_show, state.scene.slice(found).copied()) {
         let margin = slice.dur_ns.max(1);
         state.cursor_ns = slice.start_ns + slice.dur_ns / 2;
