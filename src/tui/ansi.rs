@@ -43,7 +43,7 @@ fn style_of(cell: &Cell) -> Style {
         (Modifier::REVERSED, anstyle::Effects::INVERT),
     ] {
         if cell.modifier.contains(modifier) {
-            style = style | effect;
+            style |= effect;
         }
     }
     style
