@@ -22,7 +22,6 @@ impl State {
             };
         }
         match event.kind {
-            MouseEventKind::Moved => return,
             MouseEventKind::Down(MouseButton::Left) => self.press_button(event),
             MouseEventKind::Drag(MouseButton::Left) => self.drag(event),
             MouseEventKind::Up(MouseButton::Left) => self.release_button(event),
