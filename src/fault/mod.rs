@@ -7,6 +7,7 @@
 mod catalogue;
 mod collect;
 mod finding;
+mod history;
 pub mod log;
 mod nvlink;
 pub mod playbook;
@@ -15,4 +16,5 @@ mod rules;
 pub use catalogue::{Catalogue, CatalogueError, Component, Entry, Escalation, Rating, Severity, Variant};
 pub use collect::{Collector, Horizon, sort};
 pub use finding::{Check, Device, FINDINGS_SCHEMA, Finding, Findings, State};
+pub use history::{Growth, History, Known};
 pub use nvlink::{Decoded, NvlinkTable, registers};
