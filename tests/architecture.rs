@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// Who may use whom; a room that is not listed may not exist. `cmd` may use all.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("host", &[]),
+    // Its readers fill in `fault::facts`, plain data without judgement.
+    ("host", &["fault"]),
     ("gpu", &[]),
     ("cluster", &[]),
     ("profile", &["host", "trace"]),

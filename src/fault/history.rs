@@ -149,7 +149,8 @@ impl History {
         self.known.get(key)
     }
 
-    /// Notes a state; its time begins anew when it changes.
+    /// Notes a state; its time begins anew when it changes. One whose key begins with `~` is of
+    /// something that comes and goes: a look that does not note it forgets it.
     pub fn note(&mut self, key: impl Into<String>, value: &str) {
         let now = self.current.at;
         let known =
@@ -168,6 +169,7 @@ impl History {
     /// Adds this look to the readings, and drops those that no rule asks for any more.
     pub fn close(&mut self) {
         let now = self.current.at;
+        self.known.retain(|key, known| known.last == now || !key.starts_with('~'));
         let current = std::mem::take(&mut self.current);
         self.current.at = now;
         let mut kept: Vec<Reading> = Vec::new();

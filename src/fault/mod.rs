@@ -6,9 +6,11 @@
 
 mod catalogue;
 mod collect;
+pub mod facts;
 mod finding;
 mod history;
 pub mod log;
+pub mod node;
 mod nvlink;
 pub mod playbook;
 mod rules;

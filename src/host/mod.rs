@@ -1,11 +1,20 @@
 //! One machine as it is: processes, their memory maps, limits, clocks.
 //!
-//! Reads /proc and /sys; changes nothing; uses no other room.
+//! Reads /proc and /sys, and runs programs that look, on a leash; changes nothing. Of other rooms
+//! it uses only `fault::facts`, the plain data that judges take.
 
 pub mod apart;
+pub mod command;
+pub mod infiniband;
 pub mod kernel_log;
 pub mod machine;
 pub mod maps;
 pub mod memory;
+pub mod mounts;
+pub mod pci;
 pub mod process;
+pub mod services;
 pub mod state_file;
+pub mod system;
+pub mod tasks;
+pub mod tree;
