@@ -273,6 +273,18 @@ impl Catalogue {
         Ok(())
     }
 
+    /// Adds an entry; gives it back if there is one of its name.
+    ///
+    /// # Errors
+    /// The entry, if its name is taken.
+    pub fn add(&mut self, entry: Entry) -> Result<(), Box<Entry>> {
+        if self.entries.contains_key(&entry.fault) {
+            return Err(Box::new(entry));
+        }
+        self.entries.insert(entry.fault.clone(), entry);
+        Ok(())
+    }
+
     /// One entry.
     pub fn get(&self, fault: &str) -> Option<&Entry> {
         self.entries.get(fault)

@@ -261,3 +261,61 @@ pub fn sort(findings: &mut [Finding]) {
         b.severity.cmp(&a.severity).then(newest).then_with(|| (&a.fault, &a.device.pci).cmp(&(&b.fault, &b.device.pci)))
     });
 }
+
+/// Makes one finding of those that two sources have of one fault on one device: the first stays,
+/// as grave as the gravest, with the evidence of all.
+pub fn unite(findings: Vec<Finding>) -> Vec<Finding> {
+    let mut united: Vec<Finding> = Vec::new();
+    for finding in findings {
+        let same = |other: &&mut Finding| {
+            let (a, b) = (&other.device, &finding.device);
+            let device = match (&a.pci, &b.pci) {
+                (Some(a_pci), Some(b_pci)) => {
+                    a_pci == b_pci && (a.name == b.name || a.name.is_none() || b.name.is_none())
+                }
+                (None, None) => a.name == b.name,
+                _ => false,
+            };
+            other.fault == finding.fault && other.source != finding.source && device && a.instance == b.instance
+        };
+        let Some(first) = united.iter_mut().find(same) else {
+            united.push(finding);
+            continue;
+        };
+        if finding.severity > first.severity {
+            first.severity = finding.severity;
+            first.action = finding.action;
+            first.because = finding.because.or(first.because.take());
+        }
+        first.count = first.count.max(finding.count);
+        first.first_seen = first.first_seen.into_iter().chain(finding.first_seen).min();
+        first.last_seen = first.last_seen.max(finding.last_seen);
+        first.device.uuid = first.device.uuid.take().or(finding.device.uuid);
+        first.device.index = first.device.index.or(finding.device.index);
+        first.pid = first.pid.or(finding.pid);
+        first.process = first.process.take().or(finding.process);
+        first.evidence.extend(finding.evidence);
+    }
+    united
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_fault_seen_by_two_is_one() {
+        let catalogue = Catalogue::embedded().unwrap();
+        let of = |source: &str, pci: &str, second: i64| {
+            let device = Device { pci: Some(pci.to_owned()), ..Device::default() };
+            let at = Timestamp::from_second(second).unwrap();
+            Finding::read(&catalogue, "pcie-link-width", device, vec![source.to_owned()], source, at)
+        };
+        let grave = Finding { severity: Severity::Critical, ..of("pci", "0000:01:00.0", 20) };
+        let united = unite(vec![of("gpu", "0000:01:00.0", 10), of("gpu", "0000:02:00.0", 10), grave]);
+        assert_eq!(united.len(), 2);
+        assert_eq!((united[0].severity, united[0].source.as_str()), (Severity::Critical, "gpu"));
+        assert_eq!(united[0].evidence, ["gpu", "pci"]);
+        assert_eq!(united[0].last_seen.unwrap().as_second(), 20);
+    }
+}

@@ -16,7 +16,7 @@ pub mod playbook;
 mod rules;
 
 pub use catalogue::{Catalogue, CatalogueError, Component, Entry, Escalation, Rating, Severity, Variant};
-pub use collect::{Collector, Horizon, sort};
+pub use collect::{Collector, Horizon, sort, unite};
 pub use finding::{Check, Device, FINDINGS_SCHEMA, Finding, Findings, State};
 pub use history::{Growth, History, Known};
 pub use nvlink::{Decoded, NvlinkTable, registers};

@@ -6,6 +6,7 @@ mod kernel_log;
 mod local;
 mod render;
 
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use super::error::{BLIND, DONE, Error, FOUND};
 use super::settings::{OutputFormat, Settings};
 use super::values::Length;
 use crate::fault::{FINDINGS_SCHEMA, Findings, NvlinkTable, Severity, State};
+use crate::host::machine;
 
 /// Find faults of GPUs and nodes
 ///
@@ -48,6 +50,13 @@ pub struct Args {
     /// Longest time a check may take that a broken driver or disk could hang (default 10s)
     #[arg(long, value_name = "TIME", requires = "local")]
     deadline: Option<Length>,
+    /// Where to remember this look, for rates and for ports that once were up
+    /// [default: /var/lib/aictl/diagnose.json for root, else below $XDG_STATE_HOME]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "local")]
+    state: Option<PathBuf>,
+    /// Remember nothing, and judge no rates
+    #[arg(long, requires = "local", conflicts_with = "state")]
+    no_state: bool,
     /// Where /proc, /sys and /dev hang (for tests)
     #[arg(long, value_name = "DIR", hide = true, default_value = "/")]
     root: PathBuf,
@@ -101,7 +110,10 @@ pub fn run(args: Args, settings: &Settings) -> Done {
         Findings { schema: FINDINGS_SCHEMA, node: None, boot_id: None, checks: vec![check], findings: found }
     } else if args.local {
         let deadline = args.deadline.map_or(DEADLINE, |length| length.0);
-        local::look(&local::LocalContext { catalogue: &catalogue, look: &look, root: &args.root, deadline })
+        let mut kept = local::Kept::new(args.state, args.no_state, &args.root);
+        let history = RefCell::new(kept.read(machine::boot_id().as_deref()));
+        let context = local::LocalContext { catalogue: &catalogue, look: &look, root: &args.root, deadline, history };
+        local::look(context, kept)
     } else {
         return Err(Error::usage("nothing to look at")
             .hint("this machine: aictl diagnose --local; a saved log: aictl diagnose --kernel-log FILE"));

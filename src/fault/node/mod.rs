@@ -41,28 +41,10 @@ impl Verdict {
     }
 }
 
-/// A finding as the catalogue has it.
+/// A finding of this moment, as the catalogue has it.
 fn found(catalogue: &Catalogue, fault: &str, source: &str, now: Timestamp) -> Finding {
-    let entry = catalogue.get(fault);
-    Finding {
-        fault: fault.to_owned(),
-        code: None,
-        title: entry.map_or("not in the catalogue", |entry| entry.title.as_str()).to_owned(),
-        component: entry.map_or(Component::Node, |entry| entry.component),
-        device: Device::default(),
-        severity: entry.map_or(Severity::Warning, |entry| entry.severity.of(None)),
-        scope: entry.map_or("none", |entry| entry.scope.as_str()).to_owned(),
-        action: entry.map_or("INVESTIGATE", |entry| entry.action.as_str()).to_owned(),
-        then: entry.and_then(|entry| entry.then.clone()),
-        count: 1,
-        first_seen: Some(now),
-        last_seen: Some(now),
-        evidence: Vec::new(),
-        pid: None,
-        process: None,
-        source: source.to_owned(),
-        because: None,
-    }
+    let read = Finding::read(catalogue, fault, Device::default(), Vec::new(), source, now);
+    Finding { first_seen: Some(now), ..read }
 }
 
 /// The finding is as grave as its entry says for when it comes often.
