@@ -6,6 +6,7 @@
 pub mod analyze;
 pub mod cmd;
 pub mod fault;
+pub mod gpu;
 pub mod host;
 pub mod profile;
 pub mod trace;

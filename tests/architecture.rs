@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 /// Who may use whom; a room that is not listed may not exist. `cmd` may use all.
 const ARROWS: &[(&str, &[&str])] = &[
-    // Its readers fill in `fault::facts`, plain data without judgement.
+    // Their readers fill in `fault::facts` and `fault::gpu::facts`, plain data without judgement.
     ("host", &["fault"]),
-    ("gpu", &[]),
+    ("gpu", &["fault"]),
     ("cluster", &[]),
     ("profile", &["host", "trace"]),
     ("trace", &[]),

@@ -24,6 +24,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::parser::ValueSource;
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::gpu::session;
 use error::Error;
 use settings::{CommonArgs, Settings};
 
@@ -110,6 +111,11 @@ pub fn complete() {
 /// Runs a command line and returns its exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if arguments.get(1).is_some_and(|argument| argument == session::ARGUMENT) {
+        // Our own child, which makes the calls that may hang; it needs no settings.
+        session::answer();
+        return error::DONE.into();
+    }
     let color = settings::color_before_parsing(&arguments);
     let parsed = command()
         .color(color.unwrap_or(ColorChoice::Auto))

@@ -8,6 +8,7 @@ mod catalogue;
 mod collect;
 pub mod facts;
 mod finding;
+pub mod gpu;
 mod history;
 pub mod log;
 pub mod node;

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod diagnose;
+mod diagnose_gpu;
 mod environment;
 mod generated;
 mod help;

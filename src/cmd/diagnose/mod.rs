@@ -57,6 +57,9 @@ pub struct Args {
     /// Remember nothing, and judge no rates
     #[arg(long, requires = "local", conflicts_with = "state")]
     no_state: bool,
+    /// Ask these sources only: kernel-log, gpu, node (for tests)
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "local", hide = true)]
+    only: Vec<String>,
     /// Where /proc, /sys and /dev hang (for tests)
     #[arg(long, value_name = "DIR", hide = true, default_value = "/")]
     root: PathBuf,
@@ -112,7 +115,20 @@ pub fn run(args: Args, settings: &Settings) -> Done {
         let deadline = args.deadline.map_or(DEADLINE, |length| length.0);
         let mut kept = local::Kept::new(args.state, args.no_state, &args.root);
         let history = RefCell::new(kept.read(machine::boot_id().as_deref()));
-        let context = local::LocalContext { catalogue: &catalogue, look: &look, root: &args.root, deadline, history };
+        if let Some(unknown) = args.only.iter().find(|name| local::sources().all(|source| source != name.as_str())) {
+            let names: Vec<&str> = local::sources().collect();
+            return Err(Error::usage(format!("--only {unknown}: no such source")).hint(names.join(", ")));
+        }
+        let context = local::LocalContext {
+            catalogue: &catalogue,
+            look: &look,
+            root: &args.root,
+            deadline,
+            settings,
+            only: &args.only,
+            gpus: RefCell::default(),
+            history,
+        };
         local::look(context, kept)
     } else {
         return Err(Error::usage("nothing to look at")

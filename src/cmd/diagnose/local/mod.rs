@@ -3,6 +3,7 @@
 //! A source looks at one thing and gives its checks, each with what it found. To add one, add its
 //! function to [`SOURCES`].
 
+mod gpu;
 mod history;
 mod node;
 
@@ -11,7 +12,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::kernel_log::Look;
-use crate::fault::{Catalogue, Check, FINDINGS_SCHEMA, Finding, Findings, History, sort, unite};
+use crate::cmd::settings::Settings;
+use crate::fault::{Catalogue, Check, Device, FINDINGS_SCHEMA, Finding, Findings, History, State, sort, unite};
 use crate::host::machine;
 
 /// What a source may need.
@@ -24,6 +26,12 @@ pub struct LocalContext<'c> {
     pub root: &'c Path,
     /// Longest time a source may take that could hang.
     pub deadline: Duration,
+    /// Output, for progress.
+    pub settings: &'c Settings,
+    /// Names of the sources to ask; all if empty.
+    pub only: &'c [String],
+    /// The GPUs, as far as a source has named them: address, uuid and index of each.
+    pub gpus: RefCell<Vec<Device>>,
     /// Earlier looks; sources add to it what rates are made of.
     pub history: RefCell<History>,
 }
@@ -36,16 +44,24 @@ pub type Outcome = Vec<(Check, Vec<Finding>)>;
 /// One source.
 type Source = fn(&LocalContext<'_>) -> Outcome;
 
-/// All sources, in the order of the report. The kernel's log comes first.
-const SOURCES: &[Source] = &[kernel_log, node::node];
+/// All sources by name, in the order of the report. The kernel's log comes first.
+const SOURCES: &[(&str, Source)] = &[("kernel-log", kernel_log), ("gpu", gpu::look), ("node", node::node)];
+
+/// Names for `--only`.
+pub fn sources() -> impl Iterator<Item = &'static str> {
+    SOURCES.iter().map(|(name, _)| *name)
+}
 
 /// Looks at this machine, and remembers what rates are made of.
 pub fn look(context: LocalContext<'_>, kept: Kept) -> Findings {
     let (mut checks, mut findings) = (Vec::new(), Vec::new());
-    for (check, found) in SOURCES.iter().flat_map(|source| source(&context)) {
+    let asked = |name: &str| context.only.is_empty() || context.only.iter().any(|only| only == name);
+    let chosen = SOURCES.iter().filter(|(name, _)| asked(name));
+    for (check, found) in chosen.flat_map(|(_, source)| source(&context)) {
         checks.push(check);
         findings.extend(found);
     }
+    name_gpus(&mut findings, &context.gpus.borrow());
     checks.push(kept.write(context.history.into_inner()));
     let mut findings = unite(findings);
     sort(&mut findings);
@@ -58,6 +74,23 @@ pub fn look(context: LocalContext<'_>, kept: Kept) -> Findings {
     }
 }
 
+/// Gives findings that know only a GPU's address its uuid and index.
+fn name_gpus(findings: &mut [Finding], gpus: &[Device]) {
+    for device in findings.iter_mut().map(|finding| &mut finding.device).filter(|device| device.pci.is_some()) {
+        let Some(gpu) = gpus.iter().find(|gpu| gpu.pci == device.pci) else { continue };
+        device.uuid = device.uuid.take().or_else(|| gpu.uuid.clone());
+        device.index = device.index.or(gpu.index);
+    }
+}
+
 fn kernel_log(context: &LocalContext<'_>) -> Outcome {
-    vec![context.look.local()]
+    if context.root == Path::new("/") {
+        return vec![context.look.local()];
+    }
+    let file = context.root.join("dev/kmsg");
+    let outcome = context.look.replay(&file, context.settings);
+    vec![outcome.unwrap_or_else(|_| {
+        let detail = format!("{} can't be read", file.display());
+        (Check { name: "kernel-log".to_owned(), state: State::Blind, detail }, Vec::new())
+    })]
 }

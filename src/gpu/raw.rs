@@ -1,0 +1,93 @@
+//! Calls of NVML that its wrapper does not have. Each is looked up at run time: an older library
+//! lacks some, which is "not supported", not a failure.
+
+use std::mem::{size_of, zeroed};
+
+use nvml_wrapper::error::NvmlError;
+use nvml_wrapper::{Device, Nvml};
+use nvml_wrapper_sys::bindings as sys;
+
+use crate::fault::gpu::facts::{Banks, Fabric, Rows};
+
+type Answer<T> = Result<T, NvmlError>;
+
+/// NVML's way to say which layout of a structure is meant (NVML_STRUCT_VERSION).
+fn layout<T>(version: u32) -> u32 {
+    u32::try_from(size_of::<T>()).unwrap_or(u32::MAX) | (version << 24)
+}
+
+fn done(code: sys::nvmlReturn_t) -> Answer<()> {
+    nvml_wrapper::error::nvml_try(code)
+}
+
+/// Whether ECC is on as the GPU left the factory.
+pub fn ecc_by_default(nvml: &Nvml, device: &Device<'_>) -> Answer<bool> {
+    let call = nvml.lib().nvmlDeviceGetDefaultEccMode.as_ref().map_err(|_| NvmlError::NotSupported)?;
+    let mut mode: sys::nvmlEnableState_t = 0;
+    // SAFETY: the handle is of this session; the call writes one integer to where it is told to.
+    done(unsafe { call(device.handle(), &mut mode) })?;
+    Ok(mode == sys::nvmlEnableState_enum_NVML_FEATURE_ENABLED)
+}
+
+/// Whether the GPU says that its SRAM had too many errors.
+pub fn sram_threshold(nvml: &Nvml, device: &Device<'_>) -> Answer<bool> {
+    let call = nvml.lib().nvmlDeviceGetSramEccErrorStatus.as_ref().map_err(|_| NvmlError::NotSupported)?;
+    // SAFETY: a structure of integers, for which all zeros is a value.
+    let mut status: sys::nvmlEccSramErrorStatus_t = unsafe { zeroed() };
+    status.version = layout::<sys::nvmlEccSramErrorStatus_t>(1);
+    // SAFETY: the handle is of this session; the structure says its own size and layout.
+    done(unsafe { call(device.handle(), &mut status) })?;
+    Ok(status.bThresholdExceeded != 0)
+}
+
+/// Rows of memory that were replaced.
+pub fn rows(nvml: &Nvml, device: &Device<'_>) -> Answer<Rows> {
+    let call = nvml.lib().nvmlDeviceGetRemappedRows.as_ref().map_err(|_| NvmlError::NotSupported)?;
+    let (mut correctable, mut uncorrectable, mut pending, mut failure) = (0, 0, 0, 0);
+    // SAFETY: the handle is of this session; the call writes one integer to each of the four places.
+    done(unsafe { call(device.handle(), &mut correctable, &mut uncorrectable, &mut pending, &mut failure) })?;
+    Ok(Rows { correctable, uncorrectable, pending: pending != 0, failure: failure != 0 })
+}
+
+/// Banks by spare rows left.
+pub fn banks(nvml: &Nvml, device: &Device<'_>) -> Answer<Banks> {
+    let call = nvml.lib().nvmlDeviceGetRowRemapperHistogram.as_ref().map_err(|_| NvmlError::NotSupported)?;
+    // SAFETY: a structure of integers, for which all zeros is a value.
+    let mut values: sys::nvmlRowRemapperHistogramValues_t = unsafe { zeroed() };
+    // SAFETY: the handle is of this session; the call fills the structure.
+    done(unsafe { call(device.handle(), &mut values) })?;
+    let sys::nvmlRowRemapperHistogramValues_t { max, high, partial, low, none } = values;
+    Ok(Banks { max, high, partial, low, none })
+}
+
+/// Membership in the NVLink fabric: with bits of health, or from older drivers without.
+pub fn fabric(nvml: &Nvml, device: &Device<'_>) -> Answer<Fabric> {
+    if let Ok(call) = nvml.lib().nvmlDeviceGetGpuFabricInfoV.as_ref() {
+        // SAFETY: a structure of integers, for which all zeros is a value.
+        let mut info: sys::nvmlGpuFabricInfo_v3_t = unsafe { zeroed() };
+        // Layout 2, which every library with this call knows, is the beginning of layout 3.
+        info.version = layout::<sys::nvmlGpuFabricInfo_v2_t>(2);
+        // SAFETY: the handle is of this session; the structure is no smaller than the layout it names.
+        done(unsafe { call(device.handle(), &mut info) })?;
+        return Ok(Fabric { state: info.state, status: info.status, health: Some(info.healthMask) });
+    }
+    let call = nvml.lib().nvmlDeviceGetGpuFabricInfo.as_ref().map_err(|_| NvmlError::NotSupported)?;
+    // SAFETY: a structure of integers, for which all zeros is a value.
+    let mut info: sys::nvmlGpuFabricInfo_t = unsafe { zeroed() };
+    // SAFETY: the handle is of this session; the call fills the structure.
+    done(unsafe { call(device.handle(), &mut info) })?;
+    Ok(Fabric { state: info.state, status: info.status, health: None })
+}
+
+/// Numbers of a MIG device: of its GPU instance, and of the compute instance in that.
+pub fn instance_ids(nvml: &Nvml, device: &Device<'_>) -> (Option<u32>, Option<u32>) {
+    let library = nvml.lib();
+    let mut id = 0;
+    // SAFETY: the handle is of this session; the call writes one integer.
+    let mut ask = |call: unsafe extern "C" fn(sys::nvmlDevice_t, *mut u32) -> u32| {
+        done(unsafe { call(device.handle(), &mut id) }).ok().map(|()| id)
+    };
+    let gpu = library.nvmlDeviceGetGpuInstanceId.as_ref().ok().and_then(|call| ask(*call));
+    let compute = library.nvmlDeviceGetComputeInstanceId.as_ref().ok().and_then(|call| ask(*call));
+    (gpu, compute)
+}
