@@ -91,11 +91,11 @@ impl Ending {
         slice.args = join(slice.args, self.args);
         if slice.dur_ns == 0 {
             let (mut to, mut behind) = (self.index, self.behind);
-            for at in self.index + 1..slices.len() {
-                if slices[at].start_ns != start_ns || (slices[at].dur_ns == 0 && behind == 0) {
+            for (at, twin) in slices.iter().enumerate().skip(self.index + 1) {
+                if twin.start_ns != start_ns || (twin.dur_ns == 0 && behind == 0) {
                     break;
                 }
-                behind -= u32::from(slices[at].dur_ns == 0);
+                behind -= u32::from(twin.dur_ns == 0);
                 to = at;
             }
             slices[self.index..=to].rotate_left(1);

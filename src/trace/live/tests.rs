@@ -185,7 +185,9 @@ fn anything() -> impl Strategy<Value = Vec<Act>> {
 /// the end. Children end before their parents do, so that no two are twins.
 fn nested() -> impl Strategy<Value = Vec<Act>> {
     prop::collection::vec((0..4u8, 0..3u64, 0..5usize, any::<u8>(), any::<bool>()), 0..300).prop_map(|all| {
-        let (mut acts, mut open, mut now): (Vec<Act>, Vec<(u64, usize, u8, bool)>, u64) = (Vec::new(), Vec::new(), 0);
+        let mut acts: Vec<Act> = Vec::new();
+        let mut open: Vec<(u64, usize, u8, bool)> = Vec::new();
+        let mut now = 0u64;
         for (kind, step, name, args, told) in all {
             match kind {
                 0 | 1 => {

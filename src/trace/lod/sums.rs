@@ -76,7 +76,7 @@ impl Sums {
             }
             let entries = &mut self.longest[level];
             entries.push(longest);
-            if entries.len() % FAN != 0 {
+            if !entries.len().is_multiple_of(FAN) {
                 return;
             }
             longest = entries[entries.len() - FAN..].iter().copied().reduce(longer).unwrap_or(longest);
@@ -122,7 +122,7 @@ impl Sums {
         let mut longest = self.longest[0][at];
         while at < blocks.end {
             let (mut level, mut size) = (0, 1);
-            while at % (size * FAN) == 0 && at + size * FAN <= blocks.end {
+            while at.is_multiple_of(size * FAN) && at + size * FAN <= blocks.end {
                 size *= FAN;
                 level += 1;
             }

@@ -41,7 +41,7 @@ fn scene(number: usize) -> Scene {
         }
         6 => {
             let many = |r: Recording, i: u32| {
-                let r = r.process(i, "w", (i % 2 == 0).then_some(i)).thread(i, i, "t");
+                let r = r.process(i, "w", i.is_multiple_of(2).then_some(i)).thread(i, i, "t");
                 r.slice((i, i), Layer::Sched, "running", u64::from(i) * 10, 5)
             };
             (1..150).fold(Recording::new(), many).scene()
