@@ -38,7 +38,7 @@ enum Word {
 pub fn look(program: &Path, deadline: Duration) -> Look {
     let begin = Instant::now();
     let mut look = Look { driver: None, count: None, gpus: Vec::new(), end: End::Whole, took_ms: 0 };
-    look.end = match stuck(Path::new("/proc")) {
+    look.end = match stuck(Path::new("/proc"), uptime().saturating_sub(deadline)) {
         Some(pid) => End::StillHung { pid },
         None => listen(program, begin + deadline, &mut look),
     };
@@ -79,7 +79,7 @@ fn listen(program: &Path, end: Instant, look: &mut Look) -> End {
                     (_, None) => "count".to_owned(),
                     _ => format!("GPU {}", look.gpus.len()),
                 };
-                let state = state(&Path::new("/proc").join(child.id().to_string())).map(|(_, state)| state);
+                let state = stat(&Path::new("/proc").join(child.id().to_string())).map(|stat| stat.state);
                 stop(child);
                 return End::Hung { at, state };
             }
@@ -106,22 +106,43 @@ fn stop(mut child: Child) -> Option<std::process::ExitStatus> {
     None
 }
 
-/// An earlier process of ours that is stuck in the kernel.
-fn stuck(proc: &Path) -> Option<u32> {
+/// An earlier process of ours that is stuck in the kernel: one that was started before a time since
+/// boot. A younger one may be another look that goes well: the driver's calls sleep so for moments.
+fn stuck(proc: &Path, before: Duration) -> Option<u32> {
     let processes = fs::read_dir(proc).ok()?.flatten();
     processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).find(|pid| {
-        state(&proc.join(pid.to_string()))
-            .is_some_and(|(name, state)| state == 'D' && name.as_bytes() == NAME.to_bytes())
+        stat(&proc.join(pid.to_string()))
+            .is_some_and(|stat| stat.state == 'D' && stat.name.as_bytes() == NAME.to_bytes() && stat.started < before)
     })
 }
 
-/// Name and state of a process. Reading this file waits for nobody, unlike its command line.
-fn state(process: &Path) -> Option<(String, char)> {
+/// Time since boot.
+fn uptime() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// A process as /proc/PID/stat has it.
+struct Stat {
+    name: String,
+    state: char,
+    /// Since boot.
+    started: Duration,
+}
+
+/// USER_HZ is 100 on every Linux of our kind.
+const TICK_MS: u64 = 10;
+
+/// Reads what a process does. This file waits for nobody, unlike its command line.
+fn stat(process: &Path) -> Option<Stat> {
     let bytes = fs::read(process.join("stat")).ok()?;
     let text = String::from_utf8_lossy(&bytes);
     let (before, after) = text.rsplit_once(')')?;
     let name = before.split_once('(')?.1.to_owned();
-    Some((name, after.trim_start().chars().next()?))
+    let mut fields = after.split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    let ticks: u64 = fields.nth(18)?.parse().ok()?;
+    Some(Stat { name, state, started: Duration::from_millis(ticks.saturating_mul(TICK_MS)) })
 }
 
 /// What the process with [`ARGUMENT`] does: reads all GPUs, and tells on stdout.
@@ -183,12 +204,16 @@ mod tests {
     #[test]
     fn one_that_hangs_in_the_kernel_is_found_by_its_name() {
         let proc = tempfile::tempdir().unwrap();
-        for (pid, stat) in [(7, "7 (aictl-nvml) S 1 7"), (8, "8 (a) D) D 1 8"), (9, "9 (aictl-nvml) D 1 9")] {
+        for (pid, name, state, ticks) in
+            [(7, "aictl-nvml", 'S', 1), (8, "a) D", 'D', 1), (9, "aictl-nvml", 'D', 500), (10, "aictl-nvml", 'D', 9000)]
+        {
             fs::create_dir(proc.path().join(pid.to_string())).unwrap();
-            fs::write(proc.path().join(pid.to_string()).join("stat"), stat).unwrap();
+            let line = format!("{pid} ({name}) {state} 1 7 7 0 -1 4194304 1 2 3 4 5 6 0 0 20 0 1 0 {ticks} 1 1");
+            fs::write(proc.path().join(pid.to_string()).join("stat"), line).unwrap();
         }
-        assert_eq!(stuck(proc.path()), Some(9));
-        fs::remove_dir_all(proc.path().join("9")).unwrap();
-        assert_eq!(stuck(proc.path()), None);
+        assert_eq!(stuck(proc.path(), Duration::from_secs(10)), Some(9));
+        assert_eq!(stuck(proc.path(), Duration::from_secs(5)), None, "a look beside this one");
+        let own = stat(Path::new("/proc/self")).unwrap();
+        assert!(own.started <= uptime() && uptime() - own.started < Duration::from_secs(86_400));
     }
 }
