@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn states_live_over_boots_and_know_since_when() {
-        let mut history = look(History::default(), 0, 1);
+        let mut history = look(History::default(), 0, 1).resume(Some("boot"), at(0));
         history.note("port", "active");
         let mut history = history.resume(Some("other"), at(100));
         assert_eq!(history.recall("port").unwrap().value, "active");

@@ -1,6 +1,7 @@
 //! `aictl diagnose`: find faults of GPUs and nodes.
 
 mod catalogue;
+mod checks;
 mod explain;
 mod kernel_log;
 mod local;
@@ -50,6 +51,9 @@ pub struct Args {
     /// Longest time a check may take that a broken driver or disk could hang (default 10s)
     #[arg(long, value_name = "TIME", requires = "local")]
     deadline: Option<Length>,
+    /// Directory of a site's own checks: YAML files, or node-problem-detector's plugin configurations
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, requires = "local")]
+    checks: Option<PathBuf>,
     /// Where to remember this look, for rates and for ports that once were up
     /// [default: /var/lib/aictl/diagnose.json for root, else below $XDG_STATE_HOME]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "local")]
@@ -101,10 +105,14 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Looks, then says.
 pub fn run(args: Args, settings: &Settings) -> Done {
-    let catalogue = catalogue::load(&args.catalogue)?;
+    let mut catalogue = catalogue::load(&args.catalogue)?;
     if let Some(fault) = &args.explain {
         return explain::print(fault, &catalogue, settings);
     }
+    let site = match &args.checks {
+        Some(directory) => checks::Checks::read(directory, &mut catalogue)?,
+        None => checks::Checks::default(),
+    };
     let nvlink = NvlinkTable::embedded().map_err(|error| Error::failed("the built-in tables are broken", error))?;
     let since = args.since.as_deref().map(kernel_log::since).transpose()?;
     let look = kernel_log::Look { catalogue: &catalogue, nvlink: &nvlink, since, trusting: args.trust_programs };
@@ -129,7 +137,7 @@ pub fn run(args: Args, settings: &Settings) -> Done {
             gpus: RefCell::default(),
             history,
         };
-        local::look(context, kept)
+        local::look(context, kept, &site)
     } else {
         return Err(Error::usage("nothing to look at")
             .hint("this machine: aictl diagnose --local; a saved log: aictl diagnose --kernel-log FILE"));

@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 
 use super::super::facts::RdmaPort;
 use super::super::history::{Growth, History};
-use super::{Catalogue, Finding, Severity, Verdict, counted, found};
+use super::{Catalogue, Finding, Severity, Verdict, counted, found, rate_as};
 
 const SOURCE: &str = "infiniband";
 /// A link that went down may come back; gpud waits for as long.
@@ -97,8 +97,7 @@ fn state(port: &RdmaPort, catalogue: &Catalogue, history: &mut History) -> State
     });
     let down_for = history.now().duration_since(since);
     if before.is_some_and(|last| history.now().duration_since(last) < RECOVERY) && down_for < RECOVERY {
-        finding.severity = Severity::Warning;
-        "RECORD".clone_into(&mut finding.action);
+        rate_as(catalogue, &mut finding, Severity::Warning, "RECORD");
         finding.then = Some("DRAIN".to_owned());
         finding.because = Some("down for less than 4 min: links do come back".to_owned());
     }

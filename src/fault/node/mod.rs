@@ -51,8 +51,16 @@ fn found(catalogue: &Catalogue, fault: &str, source: &str, now: Timestamp) -> Fi
 fn escalate(catalogue: &Catalogue, finding: &mut Finding, times: u64) {
     let rate = catalogue.get(&finding.fault).and_then(|entry| entry.escalate.as_ref());
     if let Some(rate) = rate.filter(|rate| times >= u64::from(rate.count)) {
-        finding.severity = finding.severity.max(rate.severity.of(None));
-        finding.action.clone_from(&rate.action);
+        let severity = finding.severity.max(rate.severity.of(None));
+        rate_as(catalogue, finding, severity, &rate.action);
+    }
+}
+
+/// Circumstances make a finding another than its entry says, unless a site has decided on it.
+fn rate_as(catalogue: &Catalogue, finding: &mut Finding, severity: Severity, action: &str) {
+    if catalogue.get(&finding.fault).is_none_or(|entry| !entry.decided) {
+        finding.severity = severity;
+        action.clone_into(&mut finding.action);
     }
 }
 

@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 
 use super::super::facts::{Link, Modules, PciDevice};
 use super::super::history::History;
-use super::{Catalogue, Component, Finding, Severity, Verdict, counted, escalate, found};
+use super::{Catalogue, Component, Finding, Severity, Verdict, counted, escalate, found, rate_as};
 
 const SOURCE: &str = "pci";
 const NVIDIA: u32 = 0x10de;
@@ -134,9 +134,8 @@ fn errors(device: &PciDevice, catalogue: &Catalogue, history: &mut History, verd
             verdict.add(finding);
         } else if total > 0 && enough == 1 && history.last_look().is_none() {
             // Nobody knows when: told, and not acted on.
-            finding.severity = Severity::Info;
+            rate_as(catalogue, &mut finding, Severity::Info, "RECORD");
             finding.count = total;
-            finding.action = "RECORD".to_owned();
             finding.because = Some("at some time since boot; this is the first look".to_owned());
             verdict.add(finding);
         }

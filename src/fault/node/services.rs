@@ -2,7 +2,7 @@
 
 use super::super::facts::Service;
 use super::super::history::History;
-use super::{Catalogue, Finding, Severity, Verdict, found};
+use super::{Catalogue, Finding, Severity, Verdict, found, rate_as};
 
 const SOURCE: &str = "services";
 /// A service may take this long to start.
@@ -58,7 +58,8 @@ pub fn services(services: &[Service], switches: bool, catalogue: &Catalogue, his
             "Slurm's daemon is not running".clone_into(&mut finding.title);
         }
         if service.active == "active" {
-            finding.severity = Severity::Warning;
+            let action = finding.action.clone();
+            rate_as(catalogue, &mut finding, Severity::Warning, &action);
         }
         finding.because = Some(why);
         verdict.add(finding);

@@ -11,6 +11,7 @@ use std::cell::RefCell;
 use std::path::Path;
 use std::time::Duration;
 
+use super::checks::Checks;
 use super::kernel_log::Look;
 use crate::cmd::settings::Settings;
 use crate::fault::{Catalogue, Check, Device, FINDINGS_SCHEMA, Finding, Findings, History, State, sort, unite};
@@ -47,17 +48,22 @@ type Source = fn(&LocalContext<'_>) -> Outcome;
 /// All sources by name, in the order of the report. The kernel's log comes first.
 const SOURCES: &[(&str, Source)] = &[("kernel-log", kernel_log), ("gpu", gpu::look), ("node", node::node)];
 
+/// Name of a site's own checks among the sources.
+const SITE: &str = "checks";
+
 /// Names for `--only`.
 pub fn sources() -> impl Iterator<Item = &'static str> {
-    SOURCES.iter().map(|(name, _)| *name)
+    SOURCES.iter().map(|(name, _)| *name).chain([SITE])
 }
 
-/// Looks at this machine, and remembers what rates are made of.
-pub fn look(context: LocalContext<'_>, kept: Kept) -> Findings {
+/// Looks at this machine, runs a site's own checks, and remembers what rates are made of.
+pub fn look(context: LocalContext<'_>, kept: Kept, site: &Checks) -> Findings {
     let (mut checks, mut findings) = (Vec::new(), Vec::new());
     let asked = |name: &str| context.only.is_empty() || context.only.iter().any(|only| only == name);
     let chosen = SOURCES.iter().filter(|(name, _)| asked(name));
-    for (check, found) in chosen.flat_map(|(_, source)| source(&context)) {
+    let own: Outcome = chosen.flat_map(|(_, source)| source(&context)).collect();
+    let site = if asked(SITE) { site.run(context.catalogue) } else { Vec::new() };
+    for (check, found) in own.into_iter().chain(site) {
         checks.push(check);
         findings.extend(found);
     }
