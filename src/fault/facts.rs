@@ -261,12 +261,3 @@ pub struct CrashRecord {
     /// The lines that say most.
     pub lines: Vec<String>,
 }
-
-/// Modules of the kernel that matter for GPUs.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Modules {
-    /// Version of the NVIDIA driver, if it is loaded.
-    pub nvidia: Option<String>,
-    /// nouveau is loaded.
-    pub nouveau: bool,
-}

@@ -1,4 +1,4 @@
-//! The machine's clock, limits, memory controllers, modules and what a crash left behind.
+//! The machine's clock, limits, memory controllers and what a crash left behind.
 
 use std::path::Path;
 use std::time::UNIX_EPOCH;
@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::machine;
 use super::tree::Tree;
-use crate::fault::facts::{ClockSync, CrashRecord, Limits, MemoryController, Modules, Share};
+use crate::fault::facts::{ClockSync, CrashRecord, Limits, MemoryController, Share};
 
 /// Whether the kernel's clock is kept in step, by adjtimex(2), which anybody may ask.
 ///
@@ -130,15 +130,4 @@ fn crash_record(tree: &Tree, path: &Path, name: String) -> Result<CrashRecord, S
         lines: lines.take(4).map(|line| line.trim().to_owned()).collect(),
         name,
     })
-}
-
-/// Modules that matter for GPUs.
-///
-/// # Errors
-/// A sentence, if the list can't be read.
-pub fn modules(tree: &Tree) -> Result<Modules, String> {
-    let names = tree.names("/sys/module")?;
-    let loaded = |name: &str| names.iter().any(|module| module == name);
-    let version = || tree.word("/sys/module/nvidia/version").unwrap_or_else(|| "unknown".to_owned());
-    Ok(Modules { nvidia: loaded("nvidia").then(version), nouveau: loaded("nouveau") })
 }

@@ -4,6 +4,7 @@
 mod bad_input;
 mod diagnose;
 mod diagnose_gpu;
+mod diagnose_node;
 mod environment;
 mod generated;
 mod help;

@@ -23,9 +23,10 @@ use crate::host::machine;
 
 /// Find faults of GPUs and nodes
 ///
-/// Reads the kernel's log and says what its lines mean: which device, how bad, how far it reaches
-/// and what to do. Bursts become one finding; lines that programs wrote, look-alikes and what came
-/// before the last boot are no faults.
+/// Looks at the kernel's log, GPUs, PCIe, RDMA ports, disks, services and more, and says what is
+/// wrong: which device, how bad, how far it reaches and what to do. Bursts become one finding;
+/// lines that programs wrote, look-alikes and what came before the last boot are no faults. What
+/// could not be looked at is blind: neither a fault nor health.
 #[derive(Debug, clap::Args)]
 #[command(
     override_usage = "aictl diagnose [OPTIONS] --local\n       aictl diagnose [OPTIONS] --kernel-log <FILE>\n       aictl diagnose [OPTIONS] --explain <FAULT>",
@@ -78,6 +79,7 @@ macro_rules! examples {
         "\
 Examples:
   sudo aictl diagnose --local                         what is wrong with this machine?
+  sudo aictl diagnose --local --checks /etc/aictl/checks
   aictl diagnose --kernel-log dmesg.txt               the log of another
   journalctl -k -o json | aictl diagnose --kernel-log - -o json
   ssh gpu-17 dmesg | aictl diagnose --kernel-log -

@@ -11,7 +11,7 @@ mod tasks;
 use jiff::Timestamp;
 
 pub use infiniband::rdma_ports;
-pub use pci::{gpu_drivers, pci_devices};
+pub use pci::pci_devices;
 pub use services::{UNITS, services};
 pub use storage::{disks, file_systems};
 pub use system::{clock, crash_records, limits, memory};
@@ -51,8 +51,8 @@ fn found(catalogue: &Catalogue, fault: &str, source: &str, now: Timestamp) -> Fi
 fn escalate(catalogue: &Catalogue, finding: &mut Finding, times: u64) {
     let rate = catalogue.get(&finding.fault).and_then(|entry| entry.escalate.as_ref());
     if let Some(rate) = rate.filter(|rate| times >= u64::from(rate.count)) {
-        let severity = finding.severity.max(rate.severity.of(None));
-        rate_as(catalogue, finding, severity, &rate.action);
+        finding.severity = finding.severity.max(rate.severity.of(None));
+        finding.action.clone_from(&rate.action);
     }
 }
 

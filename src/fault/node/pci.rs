@@ -1,10 +1,10 @@
-//! PCIe links and errors, and which driver has the GPUs.
+//! PCIe links and errors.
 
 use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
 
-use super::super::facts::{Link, Modules, PciDevice};
+use super::super::facts::{Link, PciDevice};
 use super::super::history::History;
 use super::{Catalogue, Component, Finding, Severity, Verdict, counted, escalate, found, rate_as};
 
@@ -163,24 +163,6 @@ fn of_device(mut finding: Finding, device: &PciDevice) -> Finding {
     finding
 }
 
-/// Whether the right driver has the GPUs.
-pub fn gpu_drivers(devices: &[PciDevice], modules: &Modules, catalogue: &Catalogue, history: &History) -> Verdict {
-    let gpus: Vec<&PciDevice> = devices.iter().filter(|device| kind(device) == Kind::Gpu).collect();
-    let driver = modules.nvidia.as_ref().map_or("no NVIDIA driver".to_owned(), |version| format!("NVIDIA {version}"));
-    let mut verdict =
-        Verdict::of(format!("{}, {driver}", counted(gpus.len(), "NVIDIA GPU on PCI", "NVIDIA GPUs on PCI")));
-    for gpu in gpus.iter().filter(|gpu| matches!(gpu.driver.as_deref(), Some("nouveau" | "nova_core" | "nova"))) {
-        let mut finding = of_device(found(catalogue, "nouveau-loaded", SOURCE, history.now()), gpu);
-        finding.component = Component::Node;
-        finding.evidence.push(format!("driver of {} is {}", gpu.address, gpu.driver.as_deref().unwrap_or_default()));
-        verdict.add(finding);
-    }
-    if modules.nouveau && verdict.findings.is_empty() {
-        verdict.detail.push_str("; nouveau is loaded, and has none of them");
-    }
-    verdict
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::super::facts::Aer;
@@ -273,14 +255,5 @@ mod tests {
         let mut history = later(history, 7200);
         let quiet = pci_devices(&[with(5200, 3)], &catalogue, &mut history);
         assert!(quiet.findings.is_empty(), "an hour of quiet: {:?}", quiet.findings);
-    }
-
-    #[test]
-    fn nouveau_counts_where_it_has_a_gpu() {
-        let gpu = |driver: &str| PciDevice { driver: Some(driver.to_owned()), ..device(0x030000, GEN4) };
-        let modules = Modules { nvidia: Some("570.1".to_owned()), nouveau: true };
-        let judged = |driver: &str| gpu_drivers(&[gpu(driver)], &modules, &catalogue(), &fresh()).findings;
-        assert_eq!(names(&judged("nouveau")), ["nouveau-loaded"]);
-        assert!(judged("nvidia").is_empty() && judged("vfio-pci").is_empty());
     }
 }

@@ -152,6 +152,9 @@ impl SiteCheck {
             let first: String = first.chars().take(self.shown).collect();
             detail = if detail.is_empty() { first } else { format!("{detail}: {first}") };
         }
+        if detail.is_empty() {
+            detail.push_str("it printed nothing");
+        }
         if ran.as_ref().is_ok_and(|ran| ran.cut) {
             detail.push_str(" (more than 64 KiB of output; the rest was left out)");
         }

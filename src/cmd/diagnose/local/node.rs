@@ -40,7 +40,6 @@ pub fn node(context: &LocalContext<'_>) -> Outcome {
     let budget = context.deadline.min(LONGEST);
     let end = Instant::now() + budget;
     let pci = Reading::start(|| pci::devices(&tree));
-    let modules = Reading::start(|| system::modules(&tree));
     let ports = Reading::start(|| infiniband::ports(&tree));
     let seen = Reading::start(|| tasks::tasks(&tree));
     let held = Reading::start(|| tasks::holders(&tree));
@@ -60,17 +59,6 @@ pub fn node(context: &LocalContext<'_>) -> Outcome {
     let switches = pci.iter().flatten().any(|device| (device.vendor, device.class >> 8) == SWITCH);
     let mut checks = vec![
         check("pci", some(&pci, "no PCI", |found| node::pci_devices(found, catalogue, history))),
-        check("gpu-driver", {
-            let gpus = pci.as_ref().map(|found| found.iter().any(|d| d.vendor == SWITCH.0 && d.class >> 16 == 3));
-            match (gpus, modules.take(end)) {
-                (Ok(false), _) => Seen::Skipped("no NVIDIA GPU on PCI"),
-                (Err(error), _) => Seen::Blind(error.clone()),
-                (_, Err(error)) => Seen::Blind(error),
-                (_, Ok(modules)) => {
-                    Seen::Judged(node::gpu_drivers(pci.as_deref().unwrap_or_default(), &modules, catalogue, history))
-                }
-            }
-        }),
         check("infiniband", {
             let ports = ports.take::<Vec<RdmaPort>>(end);
             some(&ports, "no RDMA adapter", |found| node::rdma_ports(found, catalogue, history))
