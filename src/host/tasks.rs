@@ -2,7 +2,6 @@
 //! collected, who has the GPUs open.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::tree::Tree;
@@ -33,7 +32,7 @@ pub fn tasks(tree: &Tree) -> Result<Tasks, String> {
     let mut zombies: BTreeMap<u32, u64> = BTreeMap::new();
     let mut waiting = Vec::new();
     for pid in pids {
-        let Some(process) = stat(tree, &format!("/proc/{pid}/stat")) else { continue };
+        let Some(process) = stat(tree, format!("/proc/{pid}/stat")) else { continue };
         tasks.processes += 1;
         if process.state == 'Z' {
             tasks.zombies += 1;
@@ -44,7 +43,7 @@ pub fn tasks(tree: &Tree) -> Result<Tasks, String> {
             tasks.threads += 1;
             let at = format!("/proc/{pid}/task/{tid}");
             if waiting.len() < MOST
-                && let Some(thread) = stat(tree, &format!("{at}/stat"))
+                && let Some(thread) = stat(tree, format!("{at}/stat"))
                 && thread.state == 'D'
             {
                 waiting.push((pid, tid, switches(tree, &at)));
@@ -53,7 +52,7 @@ pub fn tasks(tree: &Tree) -> Result<Tasks, String> {
     }
     let worst = zombies.into_iter().max_by_key(|(_, count)| *count);
     tasks.zombie_parent = worst.map(|(pid, count)| {
-        (pid, stat(tree, &format!("/proc/{pid}/stat")).map(|parent| parent.name).unwrap_or_default(), count)
+        (pid, stat(tree, format!("/proc/{pid}/stat")).map(|parent| parent.name).unwrap_or_default(), count)
     });
     if !waiting.is_empty() && tree.is_machine() {
         std::thread::sleep(BETWEEN);
@@ -65,7 +64,7 @@ pub fn tasks(tree: &Tree) -> Result<Tasks, String> {
 /// A thread that still waits and has not run since.
 fn stuck(tree: &Tree, pid: u32, tid: u32, before: u64) -> Option<StuckTask> {
     let at = format!("/proc/{pid}/task/{tid}");
-    let stat = stat(tree, &format!("{at}/stat")).filter(|stat| stat.state == 'D')?;
+    let stat = stat(tree, format!("{at}/stat")).filter(|stat| stat.state == 'D')?;
     let switches = switches(tree, &at);
     if switches != before {
         return None;
@@ -131,8 +130,8 @@ fn numbers(tree: &Tree, directory: &str) -> Vec<u32> {
 }
 
 /// A stat file (proc_pid_stat(5)); the name may hold anything, so fields count from its last ')'.
-fn stat(tree: &Tree, path: impl AsRef<Path>) -> Option<Stat> {
-    let text = tree.read(path.as_ref().to_path_buf() as PathBuf).ok()?;
+fn stat(tree: &Tree, path: String) -> Option<Stat> {
+    let text = tree.read(path).ok()?;
     let (head, rest) = text.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let number = |i: usize| fields.get(i).and_then(|field| field.parse::<u64>().ok());
@@ -163,6 +162,7 @@ fn last_ran(tree: &Tree, at: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::{Path, PathBuf};
 
     use super::*;
 

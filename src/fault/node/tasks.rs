@@ -21,7 +21,8 @@ pub fn tasks(tasks: &Tasks, catalogue: &Catalogue, history: &mut History) -> Ver
         counted(usize::try_from(tasks.threads).unwrap_or(usize::MAX), "thread", "threads"),
         counted(usize::try_from(tasks.zombies).unwrap_or(usize::MAX), "zombie", "zombies"),
     ));
-    let (mut hung, mut in_driver): (Vec<(&StuckTask, f64)>, Vec<(&StuckTask, f64)>) = (Vec::new(), Vec::new());
+    let mut hung: Vec<(&StuckTask, f64)> = Vec::new();
+    let mut in_driver: Vec<(&StuckTask, f64)> = Vec::new();
     for task in tasks.stuck.iter().filter(|task| !task.kernel && !is_patient(task)) {
         let Some(waited) = waited(task, history).filter(|waited| *waited >= HUNG_S) else { continue };
         if waits_in_driver(task) { in_driver.push((task, waited)) } else { hung.push((task, waited)) }

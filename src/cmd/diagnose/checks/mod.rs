@@ -147,7 +147,7 @@ impl SiteCheck {
             Ok(ran) => self.rules.judge(ran, self.timeout),
             Err(error) => (Meaning::Blind, self.not_run(error)),
         };
-        let lines: Vec<String> = ran.as_ref().map(|ran| telling(ran)).unwrap_or_default();
+        let lines: Vec<String> = ran.as_ref().map(telling).unwrap_or_default();
         if let Some(first) = lines.first() {
             let first: String = first.chars().take(self.shown).collect();
             detail = if detail.is_empty() { first } else { format!("{detail}: {first}") };
