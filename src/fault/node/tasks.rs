@@ -23,8 +23,14 @@ pub fn tasks(tasks: &Tasks, catalogue: &Catalogue, history: &mut History) -> Ver
     ));
     let mut hung: Vec<(&StuckTask, f64)> = Vec::new();
     let mut in_driver: Vec<(&StuckTask, f64)> = Vec::new();
+    let mut unplaced = 0;
     for task in tasks.stuck.iter().filter(|task| !task.kernel && !is_patient(task)) {
         let Some(waited) = waited(task, history).filter(|waited| *waited >= HUNG_S) else { continue };
+        // Without the place a frozen thread looks the same.
+        if task.waits_in.is_empty() && task.stack.is_empty() {
+            unplaced += 1;
+            continue;
+        }
         if waits_in_driver(task) { in_driver.push((task, waited)) } else { hung.push((task, waited)) }
     }
     for (fault, list) in [("nvidia-smi-hang", in_driver), ("hung-task", hung)] {
@@ -45,6 +51,9 @@ pub fn tasks(tasks: &Tasks, catalogue: &Catalogue, history: &mut History) -> Ver
     }
     if tasks.partial {
         verdict.blind = Some("other users' processes are hidden (hidepid)".to_owned());
+    } else if unplaced > 0 {
+        let threads = counted(unplaced, "thread has", "threads have");
+        verdict.blind = Some(format!("{threads} waited for long, and only root may see where"));
     }
     verdict
 }
@@ -81,7 +90,6 @@ fn of(fault: &str, list: &[(&StuckTask, f64)], catalogue: &Catalogue, history: &
     finding.pid = Some(task.pid);
     finding.process = Some(task.name.clone());
     let place = task.stack.first().map_or(task.waits_in.as_str(), String::as_str);
-    let place = if place.is_empty() { "a place that only root may see" } else { place };
     finding.because = Some(format!("{} has waited for {longest:.0} s in {place}", task.name));
     finding.evidence = list
         .iter()
@@ -156,10 +164,16 @@ mod tests {
     }
 
     #[test]
+    fn a_wait_without_a_place_is_blindness() {
+        let verdict = tasks(&with(vec![stuck(Some(9999.0), &[])]), &catalogue(), &mut fresh());
+        assert!(verdict.findings.is_empty() && verdict.blind.unwrap().contains("only root"));
+    }
+
+    #[test]
     fn without_the_schedulers_word_two_looks_tell() {
         let mut history = fresh();
         let look = |switches, history: &mut History| {
-            let task = StuckTask { switches, ..stuck(None, &[]) };
+            let task = StuckTask { switches, ..stuck(None, &["x+0x1/0x2"]) };
             tasks(&with(vec![task]), &catalogue(), history).findings.len()
         };
         assert_eq!(look(42, &mut history), 0);
@@ -171,7 +185,7 @@ mod tests {
 
     #[test]
     fn many_at_once_are_graver() {
-        let many = (0..10).map(|tid| StuckTask { tid, ..stuck(Some(300.0), &[]) }).collect();
+        let many = (0..10).map(|tid| StuckTask { tid, ..stuck(Some(300.0), &["x+0x1/0x2"]) }).collect();
         let found = tasks(&with(many), &catalogue(), &mut fresh()).findings;
         assert_eq!((found.len(), found[0].count, found[0].severity), (1, 10, Severity::Critical));
     }
