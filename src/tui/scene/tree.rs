@@ -136,14 +136,14 @@ mod tests {
         let tree = Tree::of(&two_ranks().trace());
         insta::assert_snapshot!(drawn(&tree), @r"
         rank 0 · python3 100
-          python3 100
+          main thread
             nccl
             torch
             python
             cpu
           cpu
         rank 1 · python3 101
-          python3 101
+          main thread
             nccl
             torch
             python
@@ -165,7 +165,7 @@ mod tests {
         let tree = Tree::of(&recording.trace());
         insta::assert_snapshot!(drawn(&tree), @r"
         train 7
-          [7]
+          main thread
             python
             cpu
           4 idle threads
@@ -178,7 +178,7 @@ mod tests {
             pool?[31m 11
               cpu
         helper 1
-          [1]
+          main thread
             cpu
         ");
         let folded: Vec<_> = tree.folded_at_first().iter().map(|id| tree.nodes[id.0 as usize].label.clone()).collect();

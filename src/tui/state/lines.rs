@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn a_thread_shows_its_states_in_its_own_line() {
         let mut state = two_ranks().state(80, 24);
-        let first = ["rank 0 · python3 100 counter", "python3 100 0", "nccl 0", "torch 0", "torch 1", "python 0"];
+        let first = ["rank 0 · python3 100 counter", "main thread 0", "nccl 0", "torch 0", "torch 1", "python 0"];
         assert_eq!(drawn(&state)[..6], first);
         state.filter.hidden.insert(Layer::Sched);
         state.rebuild_lines();

@@ -5,11 +5,9 @@ use ratatui::layout::Rect;
 use ratatui::style::{Modifier, Style};
 
 use super::{body, pen};
-use crate::trace::ThreadId;
 use crate::tui::palette::{Colors, Look};
 use crate::tui::scene::{Node, NodeKind};
 use crate::tui::state::{Line, LineKind, State};
-use crate::view::text::plain;
 
 /// Draws the labels of the rows that are on the screen.
 pub fn draw(state: &State, look: Look, area: Rect, buffer: &mut Buffer) {
@@ -62,22 +60,9 @@ fn label(state: &State, look: Look, area: Rect, line: &Line, at: (bool, bool, bo
     let room = text.right().saturating_sub(x);
     let wide = pen::columns(&right) as u16;
     // What is beside the label gives way to it.
-    let end = pen::put(buffer, (x, area.y), room, &words(state, node), style_of(look, node, chosen), look);
+    let end = pen::put(buffer, (x, area.y), room, &node.label, style_of(look, node, chosen), look);
     if wide > 0 && end + wide < text.right() {
         pen::put(buffer, (text.right() - wide, area.y), wide, &right, look.faint(), look);
-    }
-}
-
-/// The label; of a thread with its process's name, its number alone says enough.
-fn words(state: &State, node: &Node) -> String {
-    let NodeKind::Thread(ThreadId(at)) = node.kind else { return node.label.clone() };
-    let trace = &state.scene.trace;
-    let Some(thread) = trace.threads.get(at as usize) else { return node.label.clone() };
-    let process = trace.processes.get(thread.process.0 as usize);
-    match process {
-        Some(process) if process.pid == thread.tid => "main thread".to_owned(),
-        Some(process) if process.name == thread.name || thread.name.is_empty() => format!("thread {}", thread.tid),
-        _ => plain(&node.label),
     }
 }
 

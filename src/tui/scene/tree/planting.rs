@@ -194,7 +194,12 @@ impl<'t> Planting<'t> {
         let thread = &self.trace.threads[t.0 as usize];
         let mut tracks = std::mem::take(&mut self.of_thread[t.0 as usize].tracks);
         tracks.sort_by_key(|id| self.place(*id));
-        let label = named(&thread.name, thread.tid);
+        // Of a thread with its process's name, its number alone says enough.
+        let label = match self.trace.processes.get(thread.process.0 as usize) {
+            Some(process) if process.pid == thread.tid => "main thread".to_owned(),
+            Some(process) if process.name == thread.name || thread.name.is_empty() => format!("thread {}", thread.tid),
+            _ => named(&thread.name, thread.tid),
+        };
         let node = self.tree.add(NodeKind::Thread(t), Some(parent), label, self.telling_of(&tracks));
         for id in tracks {
             self.track(id, Some(node));
