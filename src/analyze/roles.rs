@@ -221,7 +221,25 @@ fn untrained(index: &Index<'_>, totals: &[ThreadTotals], candidates: &[(usize, u
             named.push(*t);
         }
     }
-    named
+    of_ranks(index, totals, named)
+}
+
+/// Of several ranks one thread each: what a rank starts inherits its number, and the launcher that
+/// started them all has none.
+fn of_ranks(index: &Index<'_>, totals: &[ThreadTotals], named: Vec<usize>) -> Vec<usize> {
+    let rank_of = |t: usize| index.trace.processes.get(index.process_of(t)).and_then(|process| process.rank);
+    let weight = |t: usize| (totals[t].python_ns, totals[t].running_ns);
+    let mut best: FxHashMap<u32, usize> = FxHashMap::default();
+    for (rank, thread) in named.iter().filter_map(|t| rank_of(*t).map(|rank| (rank, *t))) {
+        let holder = best.entry(rank).or_insert(thread);
+        if weight(thread) > weight(*holder) {
+            *holder = thread;
+        }
+    }
+    if best.len() < 2 {
+        return named;
+    }
+    named.into_iter().filter(|t| rank_of(*t).is_some_and(|rank| best.get(&rank) == Some(t))).collect()
 }
 
 fn named_is_alive(totals: &[ThreadTotals], thread: usize) -> bool {

@@ -277,6 +277,29 @@ fn forked_workers_are_no_ranks() {
     assert_eq!(report.verdict.kind, VerdictKind::InputBound);
 }
 
+/// A launcher that was recorded from its start, two ranks, and a short child of one of them, which
+/// has its rank by inheritance.
+#[test]
+fn launchers_and_inherited_ranks_drive_nothing() {
+    let mut b = Build::capture(&[10]);
+    let launcher = b.process(10, None);
+    b.sched(launcher, "running", 1000 * MS, 200 * MS, 0);
+    b.sched(launcher, "wait", 1200 * MS, 1300 * MS, 0);
+    b.frame(launcher, "launch", ("run.py", 1, 0), 1000 * MS, 1500 * MS);
+    for (pid, rank) in [(20, 0), (21, 1), (22, 1)] {
+        let main = b.process(pid, Some(rank));
+        let beats = if pid == 22 { 1 } else { 30 };
+        for i in 0..beats {
+            let t = (1000 + i * 50) * MS;
+            b.sched(main, "running", t, 50 * MS, 0);
+            b.frame(main, "train", ("run.py", 9, 0), t, 50 * MS);
+        }
+    }
+    let report = judge(&b.trace);
+    let mains: Vec<u32> = report.processes.iter().filter(|p| p.role == "main").map(|p| p.pid).collect();
+    assert_eq!(mains, [20, 21]);
+}
+
 /// The main thread waits for a library's thread, which is woken by one that polls sockets.
 #[test]
 fn a_wait_is_followed_through_the_threads_that_move_data() {

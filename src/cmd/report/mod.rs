@@ -232,10 +232,10 @@ mod tests {
                  Optimizer.step#SGD.step
 
         TIME                                                            SHARE   PER STEP
-        input        ██████████████████████████████████▏                  71%     72.7ms
-        compute_cpu  ████████▊                                            18%     18.6ms
-        python       ███▉                                                8.1%     8.25ms
-        idle         █▎                                                  2.5%     2.58ms
+        input         █████████████████████████████████▌                  71%     72.7ms
+        compute_cpu   ████████▌                                           18%     18.6ms
+        python        ███▊                                               8.1%     8.25ms
+        idle          █▏                                                 2.5%     2.58ms
 
           LATE     PID   RANK   LAST   BECAUSE
         31.0ms   41874      1    97%   input: waits in DataLoader.__next__

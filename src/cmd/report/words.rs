@@ -92,7 +92,7 @@ pub fn breakdown(report: &Report, page: Page) -> String {
     let steps = report.steps.count * ranks;
     let header = if steps > 0 { "PER STEP" } else { "TOTAL" };
     // Name, bar, share, time; two spaces or more between them.
-    const NAME: usize = 13;
+    const NAME: usize = 14;
     const NUMBERS: usize = 2 + 6 + 3 + 8;
     let room = page.width.min(100).saturating_sub(NAME + NUMBERS);
     let title = format!("{:<NAME$}{:<room$}  {:>6}   {header:>8}", "TIME", "", "SHARE");

@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(drawn(&state)[..6], first);
         state.filter.hidden.insert(Layer::Sched);
         state.rebuild_lines();
-        assert_eq!(drawn(&state)[1..3], ["python3 100", "nccl 0"]);
+        assert_eq!(drawn(&state)[1..3], ["main thread", "nccl 0"]);
         state.folded.insert(state.scene.tree.roots[0]);
         state.filter = Default::default();
         state.rebuild_lines();
