@@ -3,6 +3,7 @@
 //! The rooms of the house; data flows one way, observe → judge → act → show
 //! (docs/architecture.md has the plan and who may use whom).
 
+pub mod act;
 pub mod analyze;
 pub mod cmd;
 pub mod fault;

@@ -15,7 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("trace", &[]),
     ("analyze", &["trace"]),
     ("fault", &[]),
-    ("act", &["cluster"]),
+    ("act", &["cluster", "fault"]),
     ("queue", &["cluster", "act", "host"]),
     ("preload", &["cluster", "act", "host"]),
     ("tui", &["trace", "analyze", "view"]),
@@ -144,6 +144,29 @@ fn judges_are_pure() {
             wrong.extend(
                 IMPURE.iter().filter(|word| code.contains(*word)).map(|word| format!("{}: {word}", file.display())),
             );
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// In the room that acts, one file changes things and a few carry them out for it; a step that went
+/// past the gate would pass the dry run, the kill switch and the journal by.
+#[test]
+fn only_the_gate_changes_anything() {
+    let hands = ["gate.rs", "command.rs", "post.rs", "journal.rs", "lock.rs"];
+    let words = ["Command::new", "fs::write", "remove_file", "create_dir", "send_signal", "kill_process", "ureq"];
+    let mut wrong = Vec::new();
+    for file in rust_files(&source().join("act")) {
+        if hands.iter().any(|hand| file.ends_with(hand)) {
+            continue;
+        }
+        let code = code(&file);
+        wrong
+            .extend(words.iter().filter(|word| code.contains(*word)).map(|word| format!("{}: {word}", file.display())));
+        for hand in ["command::run", "post::post"] {
+            if code.contains(hand) {
+                wrong.push(format!("{}: {hand}", file.display()));
+            }
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

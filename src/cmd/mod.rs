@@ -12,6 +12,7 @@ mod error;
 mod interrupt;
 mod profile;
 mod recording;
+mod remediate;
 mod report;
 mod settings;
 mod timeline;
@@ -66,7 +67,8 @@ Examples:
   aictl timeline run.pftrace                look at a recording: move, zoom, search
   aictl report run.pftrace                  read a recording again
   aictl report --diff before.pftrace after.pftrace
-  sudo aictl diagnose --local               GPU and node faults in this machine's kernel log"
+  sudo aictl diagnose --local               GPU and node faults in this machine's kernel log
+  sudo aictl remediate                      what would be done about them?"
     };
 }
 
@@ -95,6 +97,7 @@ enum Command {
     Report(report::Args),
     Timeline(timeline::Args),
     Diagnose(diagnose::Args),
+    Remediate(remediate::Args),
     Completions(completions::Args),
 }
 
@@ -140,6 +143,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             .hint("for what it shows as data: aictl report FILE -o json; for one frame: --snapshot COLUMNSxROWS")),
         Command::Timeline(args) => timeline::run(args, &settings),
         Command::Diagnose(args) => diagnose::run(args, &settings),
+        Command::Remediate(args) => remediate::run(args, &settings),
         Command::Completions(args) => completions::run(&args, &settings),
     };
     match done {

@@ -6,6 +6,7 @@
 pub mod apart;
 pub mod command;
 pub mod infiniband;
+pub mod gpu_holders;
 pub mod kernel_log;
 pub mod machine;
 pub mod maps;

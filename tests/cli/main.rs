@@ -10,6 +10,7 @@ mod generated;
 mod help;
 mod output;
 mod profile;
+mod remediate;
 mod report;
 #[path = "../support/mod.rs"]
 mod support;

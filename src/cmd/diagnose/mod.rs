@@ -1,6 +1,6 @@
 //! `aictl diagnose`: find faults of GPUs and nodes.
 
-mod catalogue;
+pub(super) mod catalogue;
 mod checks;
 mod explain;
 mod kernel_log;

@@ -108,3 +108,9 @@ fn a_playbook_that_could_do_harm_is_refused() {
         assert!(said.contains(says) && said.contains("site.yaml"), "{text}\nsaid: {said}");
     }
 }
+
+#[test]
+fn the_example_is_sound() {
+    let playbook = Playbook::parse("playbook.yaml", include_str!("../../../examples/playbook.yaml")).unwrap();
+    assert!(playbook.rules.len() > 5 && playbook.policy.quiet_hours.len() == 1);
+}

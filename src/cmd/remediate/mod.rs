@@ -1,0 +1,205 @@
+//! `aictl remediate`: carry a fault from its discovery to a verified machine, or to a human.
+
+mod history;
+mod once;
+mod render;
+mod sight;
+mod undo;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::{Subcommand, ValueHint};
+
+use super::Done;
+use super::error::{BLIND, DONE, Error, FOUND, INTERRUPTED};
+use super::interrupt::Interrupt;
+use super::settings::{OutputFormat, Settings};
+use super::values::Length;
+use crate::fault::playbook::Playbook;
+use sight::{Pretend, Sight};
+
+/// Repair what is wrong with this machine, or say what would be done
+///
+/// Looks for faults, takes the steps that the playbook has for them, and verifies the result. Only
+/// says what it would do unless --apply is given. Every step is journalled before and after; a run
+/// that was cut off is gone on with by the next one.
+#[derive(Debug, clap::Args)]
+#[command(
+    override_usage = "aictl remediate [OPTIONS] [--dry-run | --apply] [--once | --watch]\n       aictl remediate history [OPTIONS]\n       aictl remediate undo [OPTIONS] [INCIDENT]",
+    args_conflicts_with_subcommands = true,
+    after_help = EXAMPLES,
+    after_long_help = AFTER_LONG_HELP
+)]
+pub struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
+    /// Playbook; `extends: default` in it keeps the built-in rules
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    playbook: Option<PathBuf>,
+    /// Say what would be done, and change nothing (the default)
+    #[arg(long, conflicts_with = "apply")]
+    dry_run: bool,
+    /// Do it
+    #[arg(long)]
+    apply: bool,
+    /// Look once (the default); with --apply, silent if nothing was done
+    #[arg(long, conflicts_with = "watch")]
+    once: bool,
+    /// Look again and again until SIGTERM
+    #[arg(long)]
+    watch: bool,
+    /// Time between two looks of --watch
+    #[arg(long, value_name = "DURATION", default_value = "30s", requires = "watch")]
+    interval: Length,
+    /// Look at this machine (the default)
+    #[arg(long, conflicts_with_all = ["findings", "kernel_log"])]
+    local: bool,
+    /// What `aictl diagnose -o json` said, instead of a look; - for stdin
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "kernel_log")]
+    findings: Option<PathBuf>,
+    /// Say what would be done about a saved kernel log; - for stdin
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["apply", "watch"])]
+    kernel_log: Option<PathBuf>,
+    /// Catalogue of a site, which changes or adds entries; again for more
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    catalogue: Vec<PathBuf>,
+    /// Longest time a run may take; steps that could not end in time are left to the next
+    #[arg(long, value_name = "DURATION", default_value = "1h")]
+    deadline: Length,
+    /// Wait this long for another run to end
+    #[arg(long, value_name = "DURATION", default_value = "0s")]
+    wait: Length,
+    /// Where the journal is [default: /var/lib/aictl as root, else $XDG_STATE_HOME/aictl]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    state_dir: Option<PathBuf>,
+    /// Make something up (for tests): now=TIME, up=SECONDS, boot=ID, root=DIR, diagnose=PROGRAM
+    #[arg(long, value_name = "KEY=VALUE", hide = true)]
+    pretend: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    History(history::Args),
+    Undo(undo::Args),
+}
+
+/// In short help and in long help alike.
+macro_rules! examples {
+    () => {
+        "\
+Examples:
+  sudo aictl remediate                                what would be done here?
+  aictl remediate --kernel-log dmesg.txt              and about this log?
+  sudo aictl remediate --apply --once                 do it; for cron
+  sudo aictl remediate --apply --watch --playbook site.yaml
+  sudo aictl remediate history                        who did what, when and why
+  sudo aictl remediate undo                           take our isolation back"
+    };
+}
+
+const EXAMPLES: &str = examples!();
+
+const AFTER_LONG_HELP: &str = concat!(
+    examples!(),
+    "
+
+While the file /etc/aictl/stop is there (policy.kill_switch), nothing is changed.
+
+Exit codes: 0 nothing is wrong, or all is restored · 1 failed, or another run is at work · 2 usage ·
+3 a fault remains, waits, or is with a human · 4 could not look · 130 interrupted."
+);
+
+/// Plans, or does.
+pub fn run(args: Args, settings: &Settings) -> Done {
+    match &args.what {
+        Some(What::History(args)) => return history::run(args, settings),
+        Some(What::Undo(args)) => return undo::run(args, settings),
+        None => {}
+    }
+    let playbook = playbook(args.playbook.as_deref())?;
+    let catalogue = super::diagnose::catalogue::load(&args.catalogue)?;
+    let pretend = Pretend::of(&args.pretend)?;
+    let sight = Sight::new(playbook.policy.time_zone.as_deref(), args.catalogue.clone(), pretend)?;
+    let directory = state_directory(args.state_dir.as_deref());
+    let interrupt = Interrupt::catch().map_err(|error| Error::failed("cannot catch signals", error))?;
+    let once = once::Once {
+        playbook: &playbook,
+        catalogue: &catalogue,
+        sight: &sight,
+        directory: &directory,
+        findings: args.findings.as_deref(),
+        kernel_log: args.kernel_log.as_deref(),
+        deadline: args.deadline.0,
+        wait: args.wait.0,
+        stop: interrupt.flag(),
+    };
+    if !args.watch {
+        let report = if args.apply { once.apply()? } else { once.dry_run()? };
+        if interrupt.is_set() {
+            report.show(args.apply, settings)?;
+            return Ok(INTERRUPTED);
+        }
+        return report.show(args.apply, settings);
+    }
+    watch(&args, &once, &interrupt, settings)
+}
+
+fn watch(args: &Args, once: &once::Once<'_>, interrupt: &Interrupt, settings: &Settings) -> Done {
+    let mut last = None;
+    while !interrupt.is_set() {
+        let since = Instant::now();
+        let said = if args.apply { once.apply() } else { once.dry_run() };
+        match said {
+            // What stays as it was is not said again.
+            Ok(report) if last.as_ref() != Some(&report) || report.did_something() => {
+                report.show(args.apply, settings)?;
+                last = Some(report);
+            }
+            Ok(_) => {}
+            // A journal that can't be used does not heal; anything else may.
+            Err(error) if error.is_for_good() => return Err(error.error),
+            Err(error) => {
+                let _ = error.error.show(&settings.ui);
+            }
+        }
+        while since.elapsed() < args.interval.0 && !interrupt.is_set() {
+            std::thread::sleep(Duration::from_millis(100).min(args.interval.0));
+        }
+    }
+    Ok(if interrupt.terminated() { DONE } else { INTERRUPTED })
+}
+
+/// The playbook that was asked for, or the built-in one.
+fn playbook(file: Option<&Path>) -> Result<Playbook, Error> {
+    let Some(path) = file else {
+        return Playbook::embedded().map_err(|error| Error::failed("the built-in playbook is broken", error));
+    };
+    let shown = path.display().to_string();
+    let text =
+        std::fs::read_to_string(path).map_err(|error| Error::usage(format!("cannot read {shown}")).because(error))?;
+    Playbook::parse(&shown, &text)
+        .map_err(|error| Error::usage("wrong playbook").because(error).hint("docs/remediate.md has the format"))
+}
+
+/// Where the journal is.
+fn state_directory(given: Option<&Path>) -> PathBuf {
+    if let Some(given) = given {
+        return given.to_owned();
+    }
+    if rustix::process::geteuid().is_root() {
+        return "/var/lib/aictl".into();
+    }
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
+    base.unwrap_or_else(|| "/var/tmp".into()).join("aictl")
+}
+
+/// Who runs aictl: "root (pid 1204)", "ada as root (pid 1204)".
+fn who() -> String {
+    let uid = rustix::process::geteuid();
+    let name = if uid.is_root() { "root".to_owned() } else { format!("uid {}", uid.as_raw()) };
+    let asked = std::env::var("SUDO_USER").ok().filter(|user| !user.is_empty() && *user != name);
+    let name = asked.map_or_else(|| name.clone(), |user| format!("{user} as {name}"));
+    format!("{name} (pid {})", std::process::id())
+}

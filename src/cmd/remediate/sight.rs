@@ -1,0 +1,200 @@
+//! What remediation sees: faults through `aictl diagnose` in a process of its own, so that a
+//! driver that hangs can't hold us; holders of GPUs; clocks.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+
+use super::Error;
+use crate::act::{Eyes, Holder, Look};
+use crate::fault::playbook::{Clock, GpuFacts};
+use crate::fault::{Check, FINDINGS_SCHEMA, Finding};
+use crate::host::{gpu_holders, machine};
+
+/// Longest time a look may take.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// Things that tests make up: `--pretend KEY=VALUE`.
+#[derive(Debug, Clone, Default)]
+pub struct Pretend {
+    /// Another time than now.
+    now: Option<Timestamp>,
+    /// Another time since boot, in seconds.
+    up_s: Option<f64>,
+    /// Another boot.
+    boot: Option<String>,
+    /// Where /dev and /proc/driver hang.
+    root: Option<PathBuf>,
+    /// A program that looks, instead of this one.
+    diagnose: Option<PathBuf>,
+}
+
+impl Pretend {
+    pub fn of(words: &[String]) -> Result<Pretend, Error> {
+        let mut pretend = Pretend::default();
+        for word in words {
+            let (key, value) = word.split_once('=').unwrap_or((word, ""));
+            match key {
+                "now" => pretend.now = value.parse().ok(),
+                "up" => pretend.up_s = value.parse().ok(),
+                "boot" => pretend.boot = Some(value.to_owned()),
+                "root" => pretend.root = Some(value.into()),
+                "diagnose" => pretend.diagnose = Some(value.into()),
+                _ => return Err(Error::usage(format!("--pretend {key}: no such thing"))),
+            }
+        }
+        Ok(pretend)
+    }
+}
+
+/// The eyes.
+#[derive(Debug)]
+pub struct Sight {
+    node: String,
+    boot_id: String,
+    zone: TimeZone,
+    catalogue: Vec<PathBuf>,
+    pretend: Pretend,
+    began: Instant,
+}
+
+/// Findings as they are read.
+#[derive(Debug, Deserialize)]
+struct Reading {
+    schema: String,
+    #[serde(default)]
+    node: Option<String>,
+    #[serde(default)]
+    boot_id: Option<String>,
+    #[serde(default)]
+    checks: Vec<Check>,
+    #[serde(default)]
+    findings: Vec<Finding>,
+}
+
+impl Sight {
+    pub fn new(zone: Option<&str>, catalogue: Vec<PathBuf>, pretend: Pretend) -> Result<Sight, Error> {
+        let zone = match zone {
+            None => TimeZone::system(),
+            Some(name) => TimeZone::get(name)
+                .map_err(|error| Error::usage(format!("policy.time_zone: no zone {name}")).because(error))?,
+        };
+        let boot_id = pretend.boot.clone().or_else(machine::boot_id);
+        let boot_id = boot_id.ok_or_else(|| {
+            Error::new(super::super::error::Kind::Blind, "this machine does not say which boot it is in")
+        })?;
+        Ok(Sight { node: machine::node_name(), boot_id, zone, catalogue, pretend, began: Instant::now() })
+    }
+
+    fn root(&self) -> &Path {
+        self.pretend.root.as_deref().unwrap_or(Path::new("/"))
+    }
+
+    /// The GPUs of this machine.
+    pub fn gpus(&self) -> Vec<GpuFacts> {
+        gpu_holders::gpus(self.root()).into_iter().map(|pci| GpuFacts { pci, peers: None }).collect()
+    }
+
+    /// Looks at a saved kernel log instead.
+    pub fn look_at_log(&self, log: &Path) -> Result<Look, String> {
+        self.diagnose(&["--kernel-log".as_ref(), log.as_os_str()], Stdio::inherit())
+    }
+
+    fn diagnose(&self, arguments: &[&std::ffi::OsStr], stdin: Stdio) -> Result<Look, String> {
+        let own = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"));
+        let program = self.pretend.diagnose.clone().map_or(own, Ok)?;
+        let said = memory()?;
+        let errors = memory()?;
+        let to = |file: &File| file.try_clone().map(Stdio::from).map_err(|error| error.to_string());
+        let mut command = Command::new(&program);
+        command.arg("diagnose").args(arguments).args(["-o", "json", "--config", "/dev/null"]);
+        for file in &self.catalogue {
+            command.arg("--catalogue").arg(file);
+        }
+        // Settings for this run are not for that one.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("AICTL_")) {
+            command.env_remove(name);
+        }
+        let mut child = command
+            .stdin(stdin)
+            .stdout(to(&said)?)
+            .stderr(to(&errors)?)
+            .spawn()
+            .map_err(|error| format!("cannot run {}: {error}", program.display()))?;
+        let since = Instant::now();
+        let code = loop {
+            match child.try_wait() {
+                Ok(Some(status)) => break status.code(),
+                Ok(None) if since.elapsed() < LOOK => std::thread::sleep(Duration::from_millis(5)),
+                Ok(None) => {
+                    // It may hang in the driver, where no signal reaches it: nobody waits for it.
+                    let _ = child.kill();
+                    return Err(format!("diagnose took longer than {} s: a driver may hang", LOOK.as_secs()));
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+        };
+        if !matches!(code, Some(0 | 3 | 4)) {
+            let text = text(errors)?;
+            let line = text.lines().next().unwrap_or_default();
+            return Err(format!("diagnose failed: {line}"));
+        }
+        parse(&text(said)?)
+    }
+}
+
+/// Reads findings, and checks that they are some.
+pub fn parse(text: &str) -> Result<Look, String> {
+    let reading: Reading = serde_json::from_str(text).map_err(|error| format!("no findings: {error}"))?;
+    if reading.schema != FINDINGS_SCHEMA {
+        return Err(format!("no findings: the schema is {:?}, not {FINDINGS_SCHEMA}", reading.schema));
+    }
+    let Reading { node, boot_id, checks, findings, .. } = reading;
+    Ok(Look { node, boot_id, checks, findings })
+}
+
+fn memory() -> Result<File, String> {
+    let file = rustix::fs::memfd_create("aictl-findings", rustix::fs::MemfdFlags::CLOEXEC);
+    file.map(File::from).map_err(|error| error.to_string())
+}
+
+fn text(mut file: File) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let read = file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_end(&mut bytes));
+    read.map_err(|error| error.to_string())?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+impl Eyes for Sight {
+    fn node(&self) -> &str {
+        &self.node
+    }
+
+    fn boot_id(&self) -> &str {
+        &self.boot_id
+    }
+
+    fn clock(&self) -> Clock {
+        let gone = self.began.elapsed();
+        let later = |time: Timestamp| time.checked_add(SignedDuration::try_from(gone).unwrap_or_default()).ok();
+        let now = self.pretend.now.and_then(later).unwrap_or_else(Timestamp::now);
+        let up_s = self.pretend.up_s.map_or_else(|| machine::uptime().as_secs_f64(), |up| up + gone.as_secs_f64());
+        Clock { now, local: now.to_zoned(self.zone.clone()).datetime(), up_s }
+    }
+
+    fn look(&self) -> Result<Look, String> {
+        self.diagnose(&["--local".as_ref()], Stdio::null())
+    }
+
+    fn holders(&self, pci: Option<&str>) -> Result<Vec<Holder>, String> {
+        let holders = gpu_holders::holders(self.root(), pci)?;
+        let holder = |h: gpu_holders::GpuHolder| Holder { pid: h.pid, started: h.started, name: h.name };
+        Ok(holders.into_iter().map(holder).collect())
+    }
+}

@@ -1,0 +1,5 @@
+//! `aictl remediate` as its users meet it, with a look and commands that are made up.
+
+mod safety;
+mod site;
+mod walk;
