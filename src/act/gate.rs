@@ -256,7 +256,7 @@ impl<'g> Gate<'g> {
     /// # Errors
     /// If the journal can't be written.
     pub fn added(&mut self, incident: &str, task: Task) -> Result<(), Held> {
-        self.write(Event::Added { incident: incident.to_owned(), task })
+        self.write(Event::Added { incident: incident.to_owned(), task: Box::new(task) })
     }
 
     /// Ends an attempt.

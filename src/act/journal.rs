@@ -192,7 +192,7 @@ fn checked(line: &[u8]) -> Option<Record> {
     let text = std::str::from_utf8(line).ok()?.trim_end();
     let at = text.rfind(SUM)?;
     let sum = u32::from_str_radix(text[at + SUM.len()..].strip_suffix("\"}")?, 16).ok()?;
-    (crc32fast::hash(text[..at].as_bytes()) == sum).then_some(())?;
+    (crc32fast::hash(&text.as_bytes()[..at]) == sum).then_some(())?;
     serde_json::from_str(text).ok()
 }
 

@@ -48,7 +48,7 @@ pub enum Event {
         /// Which incident.
         incident: String,
         /// The step.
-        task: Task,
+        task: Box<Task>,
     },
     /// A step is about to be done.
     Began {

@@ -49,7 +49,7 @@ fn take(history: &mut History, record: &Record, ago_s: f64) {
         }
         Event::Added { incident, task } => {
             let Some(past) = past(history, incident) else { return };
-            past.tasks.push(task.clone());
+            past.tasks.push((**task).clone());
             past.began.push(None);
         }
         Event::Began { incident, step, isolation, marks, .. } => {

@@ -5,8 +5,8 @@
 
 pub mod apart;
 pub mod command;
-pub mod infiniband;
 pub mod gpu_holders;
+pub mod infiniband;
 pub mod kernel_log;
 pub mod machine;
 pub mod maps;
