@@ -64,6 +64,9 @@ pub struct Args {
     /// Catalogue of a site, which changes or adds entries; again for more
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     catalogue: Vec<PathBuf>,
+    /// Directory of a site's own checks, as for `aictl diagnose`
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    checks: Option<PathBuf>,
     /// Longest time a run may take; steps that could not end in time are left to the next
     #[arg(long, value_name = "DURATION", default_value = "1h")]
     deadline: Length,
@@ -122,6 +125,7 @@ pub fn run(args: Args, settings: &Settings) -> Done {
     let pretend = Pretend::of(&args.pretend)?;
     let sight = Sight::new(playbook.policy.time_zone.as_deref(), args.catalogue.clone(), pretend)?;
     let directory = state_directory(args.state_dir.as_deref());
+    let sight = sight.looking(args.checks.clone(), &directory);
     let interrupt = Interrupt::catch().map_err(|error| Error::failed("cannot catch signals", error))?;
     let once = once::Once {
         playbook: &playbook,

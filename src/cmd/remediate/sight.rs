@@ -1,6 +1,7 @@
 //! What remediation sees: faults through `aictl diagnose` in a process of its own, so that a
 //! driver that hangs can't hold us; holders of GPUs; clocks.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -60,6 +61,10 @@ pub struct Sight {
     boot_id: String,
     zone: TimeZone,
     catalogue: Vec<PathBuf>,
+    /// Checks of a site's own.
+    checks: Option<PathBuf>,
+    /// Where a look remembers earlier ones.
+    memory: Option<PathBuf>,
     pretend: Pretend,
     began: Instant,
 }
@@ -89,7 +94,15 @@ impl Sight {
         let boot_id = boot_id.ok_or_else(|| {
             Error::new(super::super::error::Kind::Blind, "this machine does not say which boot it is in")
         })?;
-        Ok(Sight { node: machine::node_name(), boot_id, zone, catalogue, pretend, began: Instant::now() })
+        let node = machine::node_name();
+        Ok(Sight { node, boot_id, zone, catalogue, checks: None, memory: None, pretend, began: Instant::now() })
+    }
+
+    /// The same, with a site's own checks, and a state directory in which looks are remembered.
+    pub fn looking(mut self, checks: Option<PathBuf>, state_directory: &Path) -> Sight {
+        self.checks = checks;
+        self.memory = Some(state_directory.to_owned());
+        self
     }
 
     fn root(&self) -> &Path {
@@ -103,10 +116,10 @@ impl Sight {
 
     /// Looks at a saved kernel log instead.
     pub fn look_at_log(&self, log: &Path) -> Result<Look, String> {
-        self.diagnose(&["--kernel-log".as_ref(), log.as_os_str()], Stdio::inherit())
+        self.diagnose(&["--kernel-log".into(), log.into()], Stdio::inherit())
     }
 
-    fn diagnose(&self, arguments: &[&std::ffi::OsStr], stdin: Stdio) -> Result<Look, String> {
+    fn diagnose(&self, arguments: &[OsString], stdin: Stdio) -> Result<Look, String> {
         let own = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"));
         let program = self.pretend.diagnose.clone().map_or(own, Ok)?;
         let said = memory()?;
@@ -189,7 +202,16 @@ impl Eyes for Sight {
     }
 
     fn look(&self) -> Result<Look, String> {
-        self.diagnose(&["--local".as_ref()], Stdio::null())
+        let mut arguments: Vec<OsString> = vec!["--local".into()];
+        if let Some(checks) = &self.checks {
+            arguments.extend(["--checks".into(), checks.into()]);
+        }
+        // A dry run makes no directory.
+        match self.memory.as_ref().filter(|directory| directory.is_dir()) {
+            Some(directory) => arguments.extend(["--state".into(), directory.join("diagnose.json").into()]),
+            None => arguments.push("--no-state".into()),
+        }
+        self.diagnose(&arguments, Stdio::null())
     }
 
     fn holders(&self, pci: Option<&str>) -> Result<Vec<Holder>, String> {

@@ -166,7 +166,7 @@ fn consider(finding: &Finding, facts: &Facts<'_>, taken: &BTreeMap<DeviceKey, St
         return Considered::Refused(refusal);
     }
     let Some(rule) = facts.playbook.rule(finding) else {
-        let why = format!("no rule is for {} ({}, {})", finding.fault, finding.severity.name(), finding.action);
+        let why = format!("no rule for {}, {}", finding.severity.name(), finding.action);
         return Considered::Refused(Refusal { rule: "no_rule", why });
     };
     if rule.steps.is_empty() {
