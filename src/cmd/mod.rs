@@ -29,7 +29,7 @@ use crate::gpu::session;
 use error::Error;
 use settings::{CommonArgs, Settings};
 
-/// See where an AI job's time goes
+/// See where an AI job's time goes; find faults of GPUs and nodes, and repair them
 #[derive(Debug, Parser)]
 #[command(
     name = "aictl",
@@ -67,7 +67,7 @@ Examples:
   aictl timeline run.pftrace                look at a recording: move, zoom, search
   aictl report run.pftrace                  read a recording again
   aictl report --diff before.pftrace after.pftrace
-  sudo aictl diagnose --local               GPU and node faults in this machine's kernel log
+  sudo aictl diagnose --local               GPU and node faults of this machine
   sudo aictl remediate                      what would be done about them?"
     };
 }

@@ -23,7 +23,7 @@ fn short_help() {
     assert_snapshot!(TestEnvironment::new().run(["-h"]), @r#"
     status: 0
     ----- stdout
-    See where an AI job's time goes
+    See where an AI job's time goes; find faults of GPUs and nodes, and repair them
 
     Usage: aictl [OPTIONS] <COMMAND>
 
@@ -32,6 +32,7 @@ fn short_help() {
       report       Say what a recording shows: verdict, steps, where their time went, tops, stragglers
       timeline     Look at recordings in the terminal: a timeline to move, zoom and search in
       diagnose     Find faults of GPUs and nodes
+      remediate    Repair what is wrong with this machine, or say what would be done
       completions  Print the lines that switch completion on in a shell
       help         Print this message or the help of the given subcommand(s)
 
@@ -54,7 +55,8 @@ fn short_help() {
       aictl timeline run.pftrace                look at a recording: move, zoom, search
       aictl report run.pftrace                  read a recording again
       aictl report --diff before.pftrace after.pftrace
-      sudo aictl diagnose --local               GPU and node faults in this machine's kernel log
+      sudo aictl diagnose --local               GPU and node faults of this machine
+      sudo aictl remediate                      what would be done about them?
     "#);
 }
 
@@ -63,7 +65,7 @@ fn long_help() {
     assert_snapshot!(TestEnvironment::new().run(["--help"]), @r#"
     status: 0
     ----- stdout
-    See where an AI job's time goes
+    See where an AI job's time goes; find faults of GPUs and nodes, and repair them
 
     Usage: aictl [OPTIONS] <COMMAND>
 
@@ -72,6 +74,7 @@ fn long_help() {
       report       Say what a recording shows: verdict, steps, where their time went, tops, stragglers
       timeline     Look at recordings in the terminal: a timeline to move, zoom and search in
       diagnose     Find faults of GPUs and nodes
+      remediate    Repair what is wrong with this machine, or say what would be done
       completions  Print the lines that switch completion on in a shell
       help         Print this message or the help of the given subcommand(s)
 
@@ -120,7 +123,8 @@ fn long_help() {
       aictl timeline run.pftrace                look at a recording: move, zoom, search
       aictl report run.pftrace                  read a recording again
       aictl report --diff before.pftrace after.pftrace
-      sudo aictl diagnose --local               GPU and node faults in this machine's kernel log
+      sudo aictl diagnose --local               GPU and node faults of this machine
+      sudo aictl remediate                      what would be done about them?
 
     Exit codes:
       0    done, nothing wrong

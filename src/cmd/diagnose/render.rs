@@ -107,14 +107,25 @@ fn explained(finding: &Finding, catalogue: &Catalogue, width: usize, wide: bool)
 }
 
 fn checks(findings: &Findings, width: usize) -> String {
-    let lines = findings.checks.iter().map(|check| {
-        let (word, colour) = match check.state {
+    // What is left out for one reason is one line.
+    let mut groups: Vec<(State, Vec<&str>, &str)> = Vec::new();
+    for check in &findings.checks {
+        let same = |(state, _, detail): &&mut (State, Vec<&str>, &str)| {
+            check.state == State::Skipped && *state == State::Skipped && *detail == check.detail
+        };
+        match groups.iter_mut().find(same) {
+            Some((_, names, _)) => names.push(&check.name),
+            None => groups.push((check.state, vec![&check.name], &check.detail)),
+        }
+    }
+    let lines = groups.iter().map(|(state, names, detail)| {
+        let (word, colour) = match state {
             State::Ok => ("ok", style::GOOD),
             State::Fault => ("fault", style::BAD),
             State::Blind => ("blind", style::WARN),
             State::Skipped => ("skipped", style::FAINT),
         };
-        let line = text::wrap(&format!("{word:<8}"), &format!("{}: {}", check.name, text::plain(&check.detail)), width);
+        let line = text::wrap(&format!("{word:<8}"), &format!("{}: {}", names.join(", "), text::plain(detail)), width);
         line.replacen(word, &paint(colour, word), 1)
     });
     lines.collect::<Vec<_>>().join("\n")
