@@ -12,8 +12,8 @@ pub fn marker(incident: &str) -> String {
 
 pub fn isolate(doing: &Doing<'_>, gate: &mut Gate<'_>) -> Result<End, Held> {
     let (incident, step) = (doing.incident, doing.step);
-    let ours = doing.past().is_some_and(|past| past.isolation.is_some());
-    if ours && !doing.cut_off() {
+    let ours = doing.past().and_then(|past| past.isolation.as_ref());
+    if ours.is_some_and(|isolation| isolation.done) && !doing.cut_off() {
         return done("isolated already");
     }
     let filled = doing
@@ -25,11 +25,11 @@ pub fn isolate(doing: &Doing<'_>, gate: &mut Gate<'_>) -> Result<End, Held> {
         Err(error) => return failed(error),
     };
     let shared = shared(doing.history, incident, &undo);
-    if !ours && !shared && gate.asks(&check, step.timeout().0) {
+    if ours.is_none() && !shared && gate.asks(&check, step.timeout().0) {
         return skipped("out of service already, and not by aictl");
     }
     let timeout = step.timeout().0;
-    let beginning = Beginning { isolation: Some(Isolation { undo }), ..Beginning::default() };
+    let beginning = Beginning { isolation: Some(Isolation { undo, done: false }), ..Beginning::default() };
     let pass = gate.begin(&incident.id, incident.attempt, doing.index, step.step, timeout, beginning)?;
     let (mut state, mut why) = (StepState::Done, String::new());
     if !command.is_empty() && !shared {

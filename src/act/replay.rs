@@ -76,8 +76,14 @@ fn take(history: &mut History, record: &Record, ago_s: f64) {
             if let Some(marks) = marks {
                 past.after = Some((record.boot_id.clone(), marks.clone()));
             }
-            if *kind == StepKind::Restore && *state == StepState::Done {
-                past.isolation = None;
+            match (kind, state) {
+                (StepKind::Restore, StepState::Done) => past.isolation = None,
+                (StepKind::Isolate, StepState::Done) => {
+                    if let Some(isolation) = &mut past.isolation {
+                        isolation.done = true;
+                    }
+                }
+                _ => {}
             }
         }
         Event::Closed { incident, standing, why, .. } => {

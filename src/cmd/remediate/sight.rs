@@ -1,11 +1,12 @@
 //! What remediation sees: faults through `aictl diagnose` in a process of its own, so that a
 //! driver that hangs can't hold us; holders of GPUs; clocks.
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
@@ -67,6 +68,8 @@ pub struct Sight {
     memory: Option<PathBuf>,
     pretend: Pretend,
     began: Instant,
+    /// A look that took too long, and may hang in the kernel for ever.
+    stuck: RefCell<Option<Child>>,
 }
 
 /// Findings as they are read.
@@ -94,8 +97,18 @@ impl Sight {
         let boot_id = boot_id.ok_or_else(|| {
             Error::new(super::super::error::Kind::Blind, "this machine does not say which boot it is in")
         })?;
-        let node = machine::node_name();
-        Ok(Sight { node, boot_id, zone, catalogue, checks: None, memory: None, pretend, began: Instant::now() })
+        let (node, began) = (machine::node_name(), Instant::now());
+        Ok(Sight {
+            node,
+            boot_id,
+            zone,
+            catalogue,
+            checks: None,
+            memory: None,
+            pretend,
+            began,
+            stuck: RefCell::new(None),
+        })
     }
 
     /// The same, with a site's own checks, and a state directory in which looks are remembered.
@@ -120,6 +133,12 @@ impl Sight {
     }
 
     fn diagnose(&self, arguments: &[OsString], stdin: Stdio) -> Result<Look, String> {
+        // One that hangs is enough: they would pile up.
+        if let Some(child) = self.stuck.borrow_mut().as_mut()
+            && !matches!(child.try_wait(), Ok(Some(_)))
+        {
+            return Err(format!("an earlier look (pid {}) still hangs", child.id()));
+        }
         let own = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"));
         let program = self.pretend.diagnose.clone().map_or(own, Ok)?;
         let said = memory()?;
@@ -148,6 +167,7 @@ impl Sight {
                 Ok(None) => {
                     // It may hang in the driver, where no signal reaches it: nobody waits for it.
                     let _ = child.kill();
+                    self.stuck.replace(Some(child));
                     return Err(format!("diagnose took longer than {} s: a driver may hang", LOOK.as_secs()));
                 }
                 Err(error) => return Err(error.to_string()),

@@ -69,6 +69,13 @@ pub struct Mark {
 pub struct Isolation {
     /// What takes it back; empty: only the marker file.
     pub undo: Vec<String>,
+    /// Whether it is known to have worked; else it may have.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub done: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// A step that was begun.

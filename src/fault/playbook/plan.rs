@@ -292,7 +292,7 @@ impl<'a> Facts<'a> {
     /// Whether a log's event is older than a repair of its device that was verified.
     fn settled(&self, finding: &Finding) -> bool {
         let device = DeviceKey::of(finding);
-        let repaired = |past: &&Past| past.standing == Standing::Restored && past.device() == device;
+        let repaired = |past: &&Past| past.node == self.node && past.device() == device;
         let marks = |past: &'a Past| past.after.as_ref().filter(|(boot, _)| boot == self.boot_id);
         let mut marks = self.history.incidents.iter().filter(repaired).filter_map(marks);
         is_log(finding) && marks.any(|(_, marks)| !self.is_new(finding, marks))
@@ -303,15 +303,18 @@ impl<'a> Facts<'a> {
         super::history::is_new(finding, marks, self.clock)
     }
 
-    /// Whether a fault is no longer there; a log keeps its events until the machine restarts.
+    /// Whether a fault is no longer there. A log keeps its events until the machine restarts: there,
+    /// what a verified repair has settled counts as gone.
     fn gone(&self, past: &Past) -> bool {
         let device = past.device();
-        let mut same = self.findings.iter().filter(|found| found.fault == past.finding.fault);
-        let there = same.any(|found| DeviceKey::of(found) == device);
+        let same = self.findings.iter().filter(|found| found.fault == past.finding.fault);
+        let mut same = same.filter(|found| DeviceKey::of(found) == device);
+        let verified = past.after.as_ref().is_some_and(|(boot, _)| boot == self.boot_id);
+        let there = same.any(|found| !(verified && self.settled(found)));
         let looked = self.checks.iter().find(|check| check.name == past.finding.source);
         let looked = looked.is_some_and(|check| matches!(check.state, State::Ok | State::Fault));
         let here = policy::this_boot(self.found_on, (self.node, self.boot_id)).is_none();
-        here && looked && !there && (!is_log(&past.finding) || past.boot_id != self.boot_id)
+        here && looked && !there && (!is_log(&past.finding) || past.boot_id != self.boot_id || verified)
     }
 
     /// GPUs that a reset of the finding's touches.

@@ -285,3 +285,54 @@ fn a_watch_repairs_and_ends_on_sigterm() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert_eq!((site.count("reset"), site.count("uncordon")), (1, 1));
 }
+
+#[test]
+fn a_repair_that_was_verified_is_not_repeated_because_the_way_back_failed() {
+    let site = Site::new(RESET);
+    // A log keeps the event; only the journal knows that it was dealt with.
+    site.edit("reset", "rm -f", "true");
+    site.sees(&[fault("xid-95", "kernel-log", GPU)]);
+    site.write("fails-uncordon", "");
+    site.edit("uncordon", "rm -f ", "test -e @/fails-uncordon || rm -f ");
+    for _ in 0..3 {
+        assert_eq!(site.apply().status.code(), Some(3));
+    }
+    assert!(site.is_isolated());
+    assert_eq!(site.count("reset"), 1, "{:?}", site.log());
+    site.remove("fails-uncordon");
+    assert_eq!((site.settle(), site.count("reset")), (0, 1));
+    assert!(!site.is_isolated());
+}
+
+#[test]
+fn an_isolation_that_failed_is_tried_again_before_anything_else() {
+    let site = Site::new(RESET);
+    site.write("fails-cordon", "");
+    let output = site.apply();
+    assert_eq!(output.status.code(), Some(3));
+    assert_eq!(site.log().len(), 1, "{:?}", site.log());
+    site.remove("fails-cordon");
+    assert_eq!(site.settle(), 0);
+    assert_eq!((site.count("cordon"), site.count("reset"), site.count("uncordon")), (2, 1, 1));
+    assert!(!site.is_isolated());
+}
+
+#[test]
+fn a_node_that_others_isolated_is_not_put_back() {
+    let site = Site::new(RESET);
+    site.edit("playbook.yaml", "commands:\n", "commands:\n  isolated: ['@/cordoned-by-others']\n");
+    fs::copy("/bin/true", site.path("cordoned-by-others")).unwrap();
+    let output = site.apply();
+    assert_eq!(output.status.code(), Some(0), "{}", plan(&output));
+    assert_eq!((site.count("cordon"), site.count("reset"), site.count("uncordon")), (0, 1, 0));
+}
+
+#[test]
+fn a_step_that_could_not_end_in_time_is_not_begun() {
+    let site = Site::new(RESET);
+    let output = site.run(&["--apply", "--deadline", "1s"]);
+    // No step could end within the time: none is begun.
+    assert_eq!(output.status.code(), Some(3));
+    assert!(site.log().is_empty(), "{:?}", site.log());
+    assert_eq!((site.settle(), site.count("reset")), (0, 1));
+}
