@@ -142,6 +142,8 @@ fn no(rule: &'static str, why: impl Into<String>) -> Option<Refusal> {
 
 /// Clocks that differ by less are taken as equal, in seconds.
 const CLOCK_GRACE_S: f64 = 300.0;
+/// Clocks step at boot.
+const BOOT_GRACE_S: f64 = 60.0;
 
 /// The kill switch: one file stops everything.
 pub fn kill_switch(present: bool, policy: &Policy) -> Option<Refusal> {
@@ -182,6 +184,9 @@ pub fn fresh(finding: &Finding, policy: &Policy, clock: &Clock, is_log: bool) ->
     let ago = clock.ago_s(last);
     if ago < -CLOCK_GRACE_S {
         return no("clock", format!("seen {:.0} s in the future: a clock is wrong", -ago));
+    }
+    if ago > clock.up_s + BOOT_GRACE_S {
+        return no("boot_id", "it was before the machine's last boot");
     }
     // Only events age: what a check reads is so now.
     if is_log && ago > policy.max_age.as_secs_f64() {

@@ -85,6 +85,8 @@ fn old_events_and_those_of_the_future_are_refused() {
     assert_eq!(rule(fresh(&seen_ago(3599), &policy, &clock(), true)), None);
     assert_eq!(rule(fresh(&seen_ago(3601), &policy, &clock(), true)), Some("max_age"));
     assert_eq!(rule(fresh(&seen_ago(9999), &policy, &clock(), false)), None, "a reading is of now");
+    // A crash record of the boot before: nobody knows whether it is so still.
+    assert_eq!(rule(fresh(&seen_ago(90_061), &policy, &clock(), false)), Some("boot_id"));
     assert_eq!(rule(fresh(&seen_ago(-299), &policy, &clock(), true)), None);
     assert_eq!(rule(fresh(&seen_ago(-301), &policy, &clock(), true)), Some("clock"));
     assert_eq!(rule(fresh(&finding("xid-95"), &policy, &clock(), true)), Some("max_age"));
