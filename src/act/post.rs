@@ -50,3 +50,52 @@ fn once(url: &str, token: Option<&str>, body: &str, timeout: Duration) -> Result
         Err(error) => Err((error.to_string(), true)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// A server that gives these answers, one a connection, and counts them.
+    fn server(answers: &'static [&'static str]) -> (String, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        std::thread::spawn(move || {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                count.fetch_add(1, Ordering::SeqCst);
+                let _ = stream.read(&mut [0; 8192]);
+                let _ = write!(stream, "HTTP/1.1 {answer}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            }
+        });
+        (address, asked)
+    }
+
+    fn posted(scheme: &str, answers: &'static [&'static str], ms: u64) -> (Result<(), String>, usize) {
+        let (address, asked) = server(answers);
+        let posted = post(&format!("{scheme}://{address}/"), Some("secret"), "{}", Duration::from_millis(ms));
+        (posted, asked.load(Ordering::SeqCst))
+    }
+
+    #[test]
+    fn a_busy_server_is_asked_again_and_one_that_says_no_is_not() {
+        assert_eq!(posted("http", &["503 Busy", "429 Slow", "204 Fine"], 20_000), (Ok(()), 3));
+        let (refused, asked) = posted("http", &["401 No", "200 Fine"], 20_000);
+        assert!(refused.unwrap_err().contains("401") && asked == 1);
+        // A redirect would hand the token to another.
+        assert!(posted("http", &["302 There", "200 Fine"], 5_000).0.is_err());
+    }
+
+    #[test]
+    fn what_is_no_tls_is_an_error_within_the_time() {
+        let since = Instant::now();
+        assert!(posted("https", &["200 Fine", "200 Fine", "200 Fine", "200 Fine"], 600).0.is_err());
+        assert!(since.elapsed() < Duration::from_secs(10));
+    }
+}
