@@ -111,7 +111,7 @@ pub fn run(order: &Order) -> io::Result<Ran> {
     let mut child = command.spawn()?;
     let mut pipes = Pipes::of(&mut child, order.most_output);
     let in_time = pipes.follow(&child, end);
-    kill_all(&child, &mark);
+    kill_all(&child, &mark, !in_time);
     let status = collect(&mut child);
     let Pipes { stdout, stderr, cut, .. } = pipes;
     Ok(Ran {
@@ -224,25 +224,31 @@ fn has_ended(child: &Child) -> bool {
     }
 }
 
-/// Ends the program's group, and those of its processes that left it.
-fn kill_all(child: &Child, mark: &str) {
+/// Ends the program's group, and those of its processes that left it. Of a program that was late,
+/// the whole machine is searched for them: the kernel's lists of children can miss one while
+/// others end.
+fn kill_all(child: &Child, mark: &str, late: bool) {
     if let Ok(group) = libc::pid_t::try_from(child.id()) {
         // SAFETY: the group is the child's own, which is not collected yet.
         unsafe { libc::kill(-group, libc::SIGKILL) };
     }
     let marked = format!("{MARK}={mark}");
-    // New ones may be born while the others die.
-    for _ in 0..8 {
-        let ours = process::descendants(std::process::id()).into_iter().filter(|pid| {
+    // New ones may be born while the others die, and one that is about to become another program
+    // shows no variables for a moment: only two empty looks in a row are the end.
+    let mut quiet = 0;
+    for _ in 0..40 {
+        let near = if late { all_processes() } else { process::descendants(std::process::id()) };
+        let ours = near.into_iter().filter(|pid| {
             let variables = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
             *pid != child.id() && variables.split(|byte| *byte == 0).any(|entry| entry == marked.as_bytes())
         });
         let strays: Vec<u32> = ours.collect();
-        if strays.is_empty() {
+        quiet = if strays.is_empty() { quiet + 1 } else { 0 };
+        if quiet == 2 {
             break;
         }
         for pid in strays.into_iter().filter_map(|pid| libc::pid_t::try_from(pid).ok()) {
-            // SAFETY: a descendant that carries this run's own mark is ours to end and to collect;
+            // SAFETY: a process that carries this run's own mark is ours to end and to collect;
             // a failure of either changes nothing.
             unsafe {
                 libc::kill(pid, libc::SIGKILL);
@@ -251,6 +257,12 @@ fn kill_all(child: &Child, mark: &str) {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Every process there is.
+fn all_processes() -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// Collects the child and what of its group became ours. One that is stuck in the kernel is left.
