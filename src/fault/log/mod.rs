@@ -1,5 +1,7 @@
 //! Kernel logs: from a line in any form that log writers give it to an event.
 
+#[cfg(test)]
+mod corpus_tests;
 mod envelope;
 mod reader;
 mod signs;

@@ -30,7 +30,7 @@ pub(super) struct Rule {
 
 /// All signs, in the order they are tried; the first that reads the message counts.
 pub(super) const RULES: &[Rule] = &[
-    rule("fallen off the bus", |m| nvrm(m, "gpu-lost-no-xid")),
+    rule("fallen off the bus", lost),
     rule("RmInitAdapter failed", |m| nvrm(m, "gpu-init-failed")),
     rule("rm_init_adapter failed", |m| nvrm(m, "gpu-init-failed")),
     rule("NVIDIA probe routine failed", |m| nvrm(m, "gpu-probe-failed")),
@@ -50,6 +50,9 @@ pub(super) const RULES: &[Rule] = &[
     rule("Kernel panic - not syncing", |m| starts(m, "Kernel panic - not syncing", "kernel-panic")),
     rule("BUG: kernel NULL pointer dereference", |m| starts(m, "BUG: kernel NULL pointer dereference", "kernel-oops")),
     rule("BUG: unable to handle", |m| starts(m, "BUG: unable to handle", "kernel-oops")),
+    rule("Unable to handle kernel ", |m| starts(m, "Unable to handle kernel ", "kernel-oops")),
+    rule("Internal error: Oops", |m| starts(m, "Internal error: Oops", "kernel-oops")),
+    rule("divide error: ", divide_error),
     rule("kernel BUG at ", |m| starts(m, "kernel BUG at ", "kernel-oops")),
     rule("Oops: ", |m| {
         m.split_once("Oops: ").filter(|(before, _)| before.is_empty()).and_then(|_| plain("kernel-oops"))
@@ -63,6 +66,7 @@ pub(super) const RULES: &[Rule] = &[
     rule("BTRFS error (device ", |m| starts(m, "BTRFS error (device ", "fs-error").map(|s| inside(s, m))),
     rule("XFS (", xfs),
     rule("I/O error, dev ", |m| disk(m, "I/O error, dev ")),
+    rule("critical medium error, dev ", |m| disk(m, "critical medium error, dev ")),
     rule("Buffer I/O error on dev ", |m| disk(m, "Buffer I/O error on dev ")),
     rule("nvme nvme", nvme),
     rule("not responding", nfs),
@@ -71,6 +75,7 @@ pub(super) const RULES: &[Rule] = &[
     rule("unrecoverable hardware error", |m| mlx5(m, "mlx5-unrecoverable")),
     rule("Detected insufficient power on the PCIe slot", |m| mlx5(m, "mlx5-power")),
     rule("igh temperature", mlx5_hot),
+    rule("igh Temperature", mlx5_hot),
     rule("NETDEV WATCHDOG: ", watchdog),
     rule("nf_conntrack: table full", |m| starts(m, "nf_conntrack: ", "conntrack-full")),
     rule("fork rejected by pids controller", |m| starts(m, "cgroup: ", "pid-exhausted")),
@@ -115,6 +120,13 @@ fn nvrm(message: &str, fault: &'static str) -> Option<Sign<'static>> {
     // "GPU at PCI:0000:01:00": no function.
     let short = || rest.split_once("PCI:").and_then(|(_, r)| PciAddress::parse(r.get(..10)?));
     own.then(|| Sign { fault, pci: address(rest).or_else(short), ..Sign::default() })
+}
+
+/// `NVRM: GPU 0000:01:00.0: GPU has fallen off the bus.`, and the last line of the record of three.
+fn lost(message: &str) -> Option<Sign<'_>> {
+    let rest = message.strip_prefix("NVRM: ")?;
+    let starts = ["GPU ", "The NVIDIA GPU ", "fallen off the bus"];
+    starts.iter().any(|start| rest.starts_with(start)).then(|| nvrm(message, "gpu-lost-no-xid")).flatten()
 }
 
 /// `driver 0000:01:00.0: …`.
@@ -193,6 +205,11 @@ fn protection_fault(message: &str) -> Option<Sign<'_>> {
     (message.starts_with("general protection fault") && message.contains("[#")).then(|| plain("kernel-oops")).flatten()
 }
 
+/// The kernel's own, `divide error: 0000 [#1] SMP`; a program's is `traps: x[12] trap divide error`.
+fn divide_error(message: &str) -> Option<Sign<'_>> {
+    (message.starts_with("divide error: ") && message.contains("[#")).then(|| plain("kernel-oops")).flatten()
+}
+
 /// `EDAC MC0: 1 UE memory read error on …`.
 fn edac(message: &str) -> Option<Sign<'_>> {
     let (_, rest) = message.strip_prefix("EDAC ")?.split_once(": ")?;
@@ -221,6 +238,7 @@ fn xfs(message: &str) -> Option<Sign<'_>> {
     let rest = message.strip_prefix("XFS (")?;
     let (name, rest) = rest.split_once("): ")?;
     let bad = [
+        "Shutting down filesystem",
         "Corruption",
         "metadata I/O error",
         "Filesystem has been shut down",
@@ -270,7 +288,7 @@ fn mlx5(message: &str, fault: &'static str) -> Option<Sign<'static>> {
 }
 
 fn mlx5_hot(message: &str) -> Option<Sign<'_>> {
-    let hot = message.contains("High temperature") || message.contains("high temperature");
+    let hot = ["High temperature", "High Temperature", "high temperature"].iter().any(|words| message.contains(words));
     if hot { mlx5(message, "mlx5-temp") } else { None }
 }
 
@@ -278,7 +296,10 @@ fn mlx5_hot(message: &str) -> Option<Sign<'_>> {
 fn watchdog(message: &str) -> Option<Sign<'_>> {
     let rest = message.split_once("NETDEV WATCHDOG: ")?.1;
     let told = rest.contains("transmit queue ") && rest.contains(" timed out");
-    let name = rest.split(' ').next().filter(|name| !name.is_empty());
+    // Since 6.5 the interface stands before the words, and the CPU after them.
+    let before = message.split_once(": NETDEV WATCHDOG").map_or("", |(before, _)| before);
+    let named = if rest.starts_with("CPU: ") { before.rsplit(' ').next() } else { rest.split(' ').next() };
+    let name = named.filter(|name| !name.is_empty());
     told.then(|| Sign { fault: "netdev-watchdog", name, ..Sign::default() })
 }
 
@@ -342,6 +363,11 @@ mod tests {
                 "mlx5-health",
             ),
             ("NETDEV WATCHDOG: eth0 (mlx5_core): transmit queue 3 timed out", "netdev-watchdog"),
+            ("Unable to handle kernel NULL pointer dereference at virtual address 0000000000000008", "kernel-oops"),
+            ("divide error: 0000 [#1] PREEMPT SMP NOPTI", "kernel-oops"),
+            ("blk_update_request: critical medium error, dev sdb, sector 12 op 0x0:(READ)", "io-error"),
+            ("XFS (nvme1n1): Log I/O Error Detected. Shutting down filesystem", "fs-error"),
+            ("mlx5_core 0000:ca:00.0: Port module event[error]: module 1, Cable error, High Temperature", "mlx5-temp"),
             ("nf_conntrack: nf_conntrack: table full, dropping packet", "conntrack-full"),
             ("python3[1234]: segfault at 8 ip 00007f error 4 in libnccl.so.2.18.1[7f+1]", "nccl-segfault"),
         ] {
@@ -355,6 +381,8 @@ mod tests {
         assert_eq!((oom.pid, oom.process), (Some(3115), Some("my (old")));
         let aer = read("pcieport 0000:3a:00.0: AER: Uncorrected (Fatal) error received: 0000:3b:00.0").unwrap();
         assert_eq!(aer.pci.unwrap().as_str(), "0000:3b:00.0");
+        let hung = read("mlx5_core 0000:ca:00.0 ens3: NETDEV WATCHDOG: CPU: 3: transmit queue 1 timed out 5000 ms");
+        assert_eq!(hung.unwrap().name, Some("ens3"));
         assert_eq!(read("I/O error, dev nvme0n1, sector 12 op 0x1:(WRITE)").unwrap().name, Some("nvme0n1"));
     }
 
@@ -363,6 +391,7 @@ mod tests {
         for message in [
             "audit: Out of memory: Killed process 3 (x)",
             "INFO: task x blocked for more than ever",
+            "traps: python3[12] trap divide error ip:55 sp:7f error:0 in python3.11",
             "traps: python3[12] general protection fault ip:7f sp:7f error:0 in libc.so.6",
             "pcieport 0000:00:1c.0: AER: enabled with IRQ 122",
             "EDAC MC: Ver: 3.0.0",
