@@ -31,7 +31,7 @@ impl Outlier {
 /// Fewer of a kind do not tell what is usual.
 const FEWEST: usize = 8;
 /// So many slices are kept, those with the most time over what is usual.
-const MOST_SLICES: usize = 50;
+const MOST_SLICES: usize = 10;
 /// A normal distribution's standard deviation over its median absolute deviation (Rousseeuw and
 /// Croux, 1993, "Alternatives to the median absolute deviation").
 const SIGMA_OF_MAD: f64 = 1.4826;

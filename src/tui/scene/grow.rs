@@ -58,7 +58,7 @@ impl Scene {
         if changes.structure || changes.forgot {
             grown.old_tree = Some(std::mem::replace(&mut self.tree, Tree::of(&self.trace)));
         }
-        self.bounds = self.growth.bounds_ns().map(|(from, to)| Window::new(from, to));
+        self.bounds = self.growth.bounds_ns().map(|bounds| super::bounds_of(&self.trace, bounds));
         grown.changes = changes;
         grown
     }

@@ -12,7 +12,7 @@ mod tree;
 use std::sync::Arc;
 
 use crate::analyze::{Report, StepTimes};
-use crate::trace::{Class, Flags, Growth, Slice, StrId, Trace, TrackId, TrackIndex};
+use crate::trace::{Class, Flags, Growth, Slice, StrId, Trace, Track, TrackId, TrackIndex};
 
 pub use class::{
     BACKWARD, CLASS_NAMES, COLLECTIVE, COMPUTE, DATA, DISK, IDLE, LAUNCH, LIBRARY, LOCK, MEMORY, NETWORK, OTHER,
@@ -90,7 +90,7 @@ impl Scene {
         let classes: Vec<Class> = class::classes(&trace, 0);
         let index = index(&trace, &classes, 0);
         let tree = Tree::of(&trace);
-        let bounds = trace.bounds_ns().map(|(from, to)| Window::new(from, to));
+        let bounds = trace.bounds_ns().map(|bounds| bounds_of(&trace, bounds));
         Scene { trace, index, classes, tree, bounds, ..Scene::default() }
     }
 
@@ -129,4 +129,13 @@ fn keeps(min_ns: u64) -> impl Fn(&Slice) -> bool {
 
 fn index(trace: &Trace, classes: &[Class], min_ns: u64) -> Vec<TrackIndex> {
     trace.tracks.iter().map(|track| TrackIndex::build(track, classes, &keeps(min_ns))).collect()
+}
+
+/// The recording's bounds as a window: what has no length and stands at the very end is inside.
+fn bounds_of(trace: &Trace, (from_ns, to_ns): (u64, u64)) -> Window {
+    let last = |track: &Track| {
+        let slice = track.slices.last().map(|slice| slice.start_ns);
+        slice.max(track.instants.last().map(|instant| instant.ts_ns)) == Some(to_ns)
+    };
+    Window::new(from_ns, to_ns.saturating_add(u64::from(trace.tracks.iter().any(last))))
 }
