@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Scene, Tree, Window, class, index, keeps};
+use super::{Scene, Tree, class, index, keeps};
 use crate::trace::{Batch, Changes, Class, TrackIndex};
 
 /// What a batch changed in a scene.
