@@ -13,6 +13,19 @@ use rustix::time::ClockId;
 use crate::trace::{self, ChromeWriter, ClockSnapshot, PerfettoWriter, Sink, Trace};
 use crate::view::Ui;
 
+/// Opens a file to read, or stdin for `-`, with the name to call it by.
+pub fn open(path: &Path) -> Result<(Box<dyn Read>, String), Error> {
+    if path == Path::new("-") {
+        return Ok((Box::new(io::stdin()), "stdin".to_owned()));
+    }
+    let shown = path.display().to_string();
+    let file = File::open(path).map_err(|error| Error::failed(format!("cannot open {shown}"), error))?;
+    if file.metadata().is_ok_and(|data| data.is_dir()) {
+        return Err(Error::new(Kind::Failed, format!("cannot read {shown}: it is a directory")));
+    }
+    Ok((Box::new(file), shown))
+}
+
 /// Reads a recording of any kind that aictl knows; `-` is stdin.
 pub fn read(path: &Path, ui: &Ui) -> Result<Trace, Error> {
     let line = ui.progress();
@@ -22,16 +35,7 @@ pub fn read(path: &Path, ui: &Ui) -> Result<Trace, Error> {
 
 /// The same while the screen is someone else's.
 pub fn read_quietly(path: &Path) -> Result<Trace, Error> {
-    let shown = if path == Path::new("-") { "stdin".to_owned() } else { path.display().to_string() };
-    let mut input: Box<dyn Read> = if path == Path::new("-") {
-        Box::new(io::stdin())
-    } else {
-        let file = File::open(path).map_err(|error| Error::failed(format!("cannot open {shown}"), error))?;
-        if file.metadata().is_ok_and(|data| data.is_dir()) {
-            return Err(Error::new(Kind::Failed, format!("cannot read {shown}: it is a directory")));
-        }
-        Box::new(file)
-    };
+    let (mut input, shown) = open(path)?;
     trace::read(input.as_mut()).map_err(|error| Error::failed(format!("cannot read {shown}"), error))
 }
 

@@ -329,25 +329,44 @@ impl Entry {
         if fault.is_empty() {
             return Err(lacks("fault"));
         }
+        let source = change.source.unwrap_or_else(|| file.to_owned());
+        let title = change.title.ok_or_else(|| lacks("title"))?;
+        let component = change.component.ok_or_else(|| lacks("component"))?;
+        let severity = change.severity.ok_or_else(|| lacks("severity"))?;
         Ok(Entry {
-            title: change.title.ok_or_else(|| lacks("title"))?,
-            component: change.component.ok_or_else(|| lacks("component"))?,
-            severity: change.severity.ok_or_else(|| lacks("severity"))?,
             action: change.action.ok_or_else(|| lacks("action"))?,
             code: change.code,
             name: change.name.unwrap_or_default(),
             scope: change.scope.unwrap_or_else(|| "none".to_owned()),
             then: change.then,
             explain: change.explain.unwrap_or_default(),
+            escalate: change.escalate,
+            ..Entry::of_site(fault.clone(), title, component, severity, source)
+        })
+    }
+
+    /// An entry of a site's own: what nobody has thought of is not acted on by itself, and no rule
+    /// of ours changes it.
+    pub fn of_site(fault: String, title: String, component: Component, severity: Rating, source: String) -> Entry {
+        Entry {
+            fault,
+            code: None,
+            name: String::new(),
+            title,
+            component,
+            severity,
+            scope: "node".to_owned(),
+            action: "INVESTIGATE".to_owned(),
+            then: None,
+            explain: String::new(),
             family: None,
             disputed: None,
             unused: false,
             variants: Vec::new(),
-            escalate: change.escalate,
+            escalate: None,
             decided: true,
-            source: change.source.unwrap_or_else(|| file.to_owned()),
-            fault,
-        })
+            source,
+        }
     }
 
     /// What it is under circumstances.

@@ -1,13 +1,12 @@
 //! The check `kernel-log`: this machine's log, or a saved one.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use super::super::error::Kind;
+use super::super::recording;
 use super::super::settings::Settings;
 use super::Error;
 use crate::fault::log::{Clock, LogReader};
@@ -34,17 +33,7 @@ pub struct Look<'c> {
 impl Look<'_> {
     /// Reads a saved log.
     pub fn replay(&self, path: &Path, settings: &Settings) -> Result<(Check, Vec<Finding>), Error> {
-        let stdin = path == Path::new("-");
-        let shown = if stdin { "stdin".to_owned() } else { path.display().to_string() };
-        let input: Box<dyn Read> = if stdin {
-            Box::new(io::stdin())
-        } else {
-            let file = File::open(path).map_err(|error| Error::failed(format!("cannot open {shown}"), error))?;
-            if file.metadata().is_ok_and(|data| data.is_dir()) {
-                return Err(Error::new(Kind::Failed, format!("cannot read {shown}: it is a directory")));
-            }
-            Box::new(file)
-        };
+        let (input, shown) = recording::open(path)?;
         let progress = settings.ui.progress();
         progress.set(&format!("reading {shown}"));
         let mut reader = self.reader();

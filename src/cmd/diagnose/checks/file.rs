@@ -163,25 +163,13 @@ pub(super) fn read(path: &Path, text: &str, catalogue: &mut Catalogue) -> Result
 
 impl Define {
     fn entry(self, fault: &str, source: &str) -> Entry {
+        let usual = Entry::of_site(fault.to_owned(), self.title, self.component, self.severity, source.to_owned());
         Entry {
-            fault: fault.to_owned(),
-            code: None,
-            name: String::new(),
-            title: self.title,
-            component: self.component,
-            severity: self.severity,
-            scope: self.scope.unwrap_or_else(|| "node".to_owned()),
-            // What nobody has thought of is not acted on by itself.
-            action: self.action.unwrap_or_else(|| "INVESTIGATE".to_owned()),
+            scope: self.scope.unwrap_or(usual.scope),
+            action: self.action.unwrap_or(usual.action),
             then: self.then,
             explain: self.explain.unwrap_or_else(|| "A check of this site's own found it.".to_owned()),
-            family: None,
-            disputed: None,
-            unused: false,
-            variants: Vec::new(),
-            escalate: None,
-            decided: true,
-            source: source.to_owned(),
+            ..usual
         }
     }
 }

@@ -128,25 +128,13 @@ fn dashed(reason: &str) -> String {
 fn entry(fault: &str, rule: &Rule, source: &str) -> Entry {
     let permanent = rule.kind != "temporary";
     let condition = if rule.condition.is_empty() { String::new() } else { format!(" ({})", rule.condition) };
+    let title = format!("{}{condition}", rule.reason);
+    // A temporary problem is an event, a permanent one a condition of the node.
+    let severity = if permanent { Rating::Error } else { Rating::Warning };
     Entry {
-        fault: fault.to_owned(),
-        code: None,
         name: rule.reason.clone(),
-        title: format!("{}{condition}", rule.reason),
-        component: Component::Node,
-        // A temporary problem is an event, a permanent one a condition of the node.
-        severity: if permanent { Rating::Error } else { Rating::Warning },
-        scope: "node".to_owned(),
-        action: "INVESTIGATE".to_owned(),
-        then: None,
         explain: format!("The plugin {} reported it; its message says more.", rule.path.display()),
-        family: None,
-        disputed: None,
-        unused: false,
-        variants: Vec::new(),
-        escalate: None,
-        decided: true,
-        source: source.to_owned(),
+        ..Entry::of_site(fault.to_owned(), title, Component::Node, severity, source.to_owned())
     }
 }
 
