@@ -29,11 +29,12 @@ as_root() {
 }
 
 # Debian and Ubuntu packages: a C compiler to link with, clang to check the compiled eBPF objects,
-# Python with PyTorch to be recorded, tmux for the tests at a real terminal.
+# Python with PyTorch to be recorded, tmux for the tests at a real terminal, etcd for a Kubernetes
+# API server.
 system_packages() {
 	command -v apt-get >/dev/null || { lacks "apt packages (no apt-get here)"; return; }
 	local wanted=() package
-	for package in gcc libc6-dev binutils clang-19 llvm-19 libbpf-dev python3 python3-dev python3-venv python3-numpy python3-torch tmux; do
+	for package in gcc libc6-dev binutils clang-19 llvm-19 libbpf-dev python3 python3-dev python3-venv python3-numpy python3-torch tmux curl openssl etcd-server; do
 		[ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || wanted+=("$package")
 	done
 	[ ${#wanted[@]} = 0 ] && return
@@ -103,12 +104,20 @@ pythons() {
 	done
 }
 
+# A Kubernetes API server: built from its Go modules the first time, some minutes.
+control_plane() {
+	tests/support/kube.sh --built >/dev/null 2>&1 && return
+	say "kube-apiserver"
+	tests/support/kube.sh >/dev/null || lacks "kube-apiserver"
+}
+
 rust_components
 if [ $install = yes ]; then
 	system_packages
 	environment venv venv_packages
 	environment torch torch_packages
 	pythons
+	control_plane
 fi
 
 # eBPF needs root: only the test programs get it, not the build.

@@ -5,6 +5,7 @@
 
 pub mod act;
 pub mod analyze;
+pub mod cluster;
 pub mod cmd;
 pub mod fault;
 pub mod gpu;

@@ -195,3 +195,11 @@ fn files_stay_short() {
     }
     assert!(long.is_empty(), "{}", long.join("\n"));
 }
+
+/// Two providers of cryptography in one program, and rustls takes neither.
+#[test]
+fn tls_has_one_provider() {
+    let lock = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock")).unwrap();
+    assert!(lock.contains("name = \"ring\""));
+    assert!(!lock.contains("name = \"aws-lc-rs\""), "a dependency brings aws-lc-rs beside ring");
+}

@@ -21,6 +21,12 @@ pub struct Config {
     pub color: Option<ColorWhen>,
     /// No characters outside ASCII.
     pub ascii: Option<bool>,
+    /// Kubeconfig, as `--kubeconfig`.
+    pub kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig, as `--context`.
+    pub context: Option<String>,
+    /// Namespace, as `--namespace`.
+    pub namespace: Option<String>,
     /// Defaults of `aictl profile`.
     pub profile: ProfileConfig,
     /// Defaults of `aictl timeline` and of `aictl profile --live`.

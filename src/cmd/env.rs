@@ -18,3 +18,9 @@ pub const PYTHON_HZ: &str = "AICTL_PYTHON_HZ";
 pub const SYSCALL_THRESHOLD: &str = "AICTL_SYSCALL_THRESHOLD";
 /// Colours of the viewer, as `--theme`.
 pub const THEME: &str = "AICTL_THEME";
+/// Namespace, as `--namespace`.
+pub const NAMESPACE: &str = "AICTL_NAMESPACE";
+/// Context of the kubeconfig, as `--context`.
+pub const CONTEXT: &str = "AICTL_CONTEXT";
+/// Kubeconfig, as `--kubeconfig`; KUBECONFIG itself is honoured too.
+pub const KUBECONFIG: &str = "AICTL_KUBECONFIG";

@@ -32,6 +32,8 @@ pub enum Kind {
     Blind,
     /// Nobody reads stdout any more: no error.
     Closed,
+    /// A signal ended the work.
+    Interrupted,
 }
 
 /// The error of a command.
@@ -102,6 +104,7 @@ impl Error {
             Kind::Failed => FAILED,
             Kind::Usage => USAGE,
             Kind::Blind => BLIND,
+            Kind::Interrupted => INTERRUPTED,
         };
         ui.error(&self.what);
         let mut said = self.what.clone();

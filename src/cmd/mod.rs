@@ -14,6 +14,7 @@ mod profile;
 mod recording;
 mod remediate;
 mod report;
+mod runtime;
 mod settings;
 mod timeline;
 mod values;

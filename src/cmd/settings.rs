@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::config::Config;
 use super::env;
 use super::error::Error;
+use crate::cluster;
 use crate::view::{Color, Ui, UiOptions};
 
 /// How data is printed.
@@ -63,6 +64,15 @@ pub struct CommonArgs {
     /// Configuration file [default: $XDG_CONFIG_HOME/aictl/config.yaml]
     #[arg(long, global = true, value_name = "FILE", env = env::CONFIG, hide_env = true, value_hint = ValueHint::FilePath)]
     config: Option<PathBuf>,
+    /// Namespace [default: the context's]
+    #[arg(short, long, global = true, value_name = "NAME", env = env::NAMESPACE, hide_env = true)]
+    namespace: Option<String>,
+    /// Context of the kubeconfig: which cluster, as whom
+    #[arg(long, global = true, value_name = "NAME", env = env::CONTEXT, hide_env = true)]
+    context: Option<String>,
+    /// Kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod's own account]
+    #[arg(long, global = true, value_name = "FILE", env = env::KUBECONFIG, hide_env = true, value_hint = ValueHint::FilePath)]
+    kubeconfig: Option<PathBuf>,
 }
 
 /// What was meant, for all subcommands.
@@ -72,6 +82,8 @@ pub struct Settings {
     pub ui: Ui,
     /// How data is printed.
     pub output: OutputFormat,
+    /// Which cluster, for subcommands that speak to one.
+    pub cluster: cluster::Options,
     /// The configuration, for what a subcommand's own flags leave open.
     pub config: Config,
 }
@@ -91,13 +103,18 @@ impl Settings {
             Err(error) => return Err((Ui::new(typed(&args)), error)),
         };
         let output = args.output.or(config.output).unwrap_or_default();
+        let cluster = cluster::Options {
+            kubeconfig: args.kubeconfig.clone().or_else(|| config.kubeconfig.clone()),
+            context: args.context.clone().or_else(|| config.context.clone()),
+            namespace: args.namespace.clone().or_else(|| config.namespace.clone()),
+        };
         let ui = Ui::new(UiOptions {
             color: colour(args.color.or(config.color).unwrap_or_default()),
             ascii: args.ascii || config.ascii.unwrap_or(false),
             still: matches!(output, OutputFormat::Json | OutputFormat::Yaml),
             ..typed(&args)
         });
-        Ok(Settings { ui, output, config })
+        Ok(Settings { ui, output, cluster, config })
     }
 }
 

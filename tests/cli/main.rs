@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests, too, fail by panicking")]
 
 mod bad_input;
+mod cluster;
 mod diagnose;
 mod diagnose_gpu;
 mod diagnose_node;

@@ -4,6 +4,8 @@
 //! (CI sets it) it fails instead, so that nothing is skipped unseen; a GPU is never required.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub mod kube;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

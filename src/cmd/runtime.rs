@@ -1,0 +1,58 @@
+//! Waits for work that waits for the network, until it is done or a signal ends it.
+
+use super::error::{Error, Kind};
+use crate::cluster::ClusterError;
+
+/// Runs `work` to its end on this thread; the first Ctrl-C, SIGTERM or SIGHUP drops it where it
+/// waits, so whatever must be cleaned up is cleaned up on drop or by the caller.
+pub fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Error::failed("cannot wait for the network", error))?;
+    let done = runtime.block_on(async {
+        tokio::select! {
+            biased;
+            signalled = signal() => Err(match signalled {
+                Ok(()) => Error::new(Kind::Interrupted, "interrupted"),
+                Err(error) => Error::failed("cannot catch signals", error),
+            }),
+            done = work => done,
+        }
+    });
+    // Not waited for: a name lookup that hangs has a thread of its own.
+    runtime.shutdown_background();
+    done
+}
+
+async fn signal() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupt, mut terminate, mut hangup) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+    }
+    Ok(())
+}
+
+impl From<ClusterError> for Error {
+    fn from(error: ClusterError) -> Error {
+        let hint = error.hint();
+        let kind = match &error {
+            ClusterError::NoConfiguration | ClusterError::Kubeconfig { .. } | ClusterError::Context { .. } => Kind::Usage,
+            ClusterError::Unknown { .. }
+            | ClusterError::Forbidden { .. }
+            | ClusterError::Silent { .. }
+            | ClusterError::Unreachable { .. } => Kind::Blind,
+            ClusterError::NotFound { .. } | ClusterError::Refused { .. } => Kind::Failed,
+        };
+        let mut made = Error::new(kind, error.to_string());
+        if let Some(source) = std::error::Error::source(&error) {
+            made = made.because(source.to_string());
+        }
+        match hint {
+            Some(hint) => made.hint(hint),
+            None => made,
+        }
+    }
+}
