@@ -54,7 +54,8 @@ impl Cluster {
         config.write_timeout = Some(SILENCE);
         let namespace = options.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
         let server = config.cluster_url.to_string();
-        let client = Client::try_from(config).map_err(|source| ClusterError::of(format!("cannot connect to {server}"), source))?;
+        let client = Client::try_from(config)
+            .map_err(|source| ClusterError::of(format!("cannot connect to {server}"), source))?;
         Ok(Cluster { client, name, namespace, chosen: options.namespace.is_some() })
     }
 

@@ -100,7 +100,9 @@ impl ClusterError {
             ClusterError::Kubeconfig { .. } => "kubectl config view shows what it holds",
             ClusterError::Context { .. } => "kubectl config get-contexts lists them",
             ClusterError::Unknown { .. } => "log in again: the token or certificate may have expired",
-            ClusterError::Forbidden { .. } => "ask for that verb on that resource; deploy/README.md lists what each command needs",
+            ClusterError::Forbidden { .. } => {
+                "ask for that verb on that resource; deploy/README.md lists what each command needs"
+            }
             ClusterError::Silent { .. } | ClusterError::Unreachable { .. } => {
                 "does `kubectl get --raw /readyz` answer with the same kubeconfig?"
             }

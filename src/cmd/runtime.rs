@@ -39,7 +39,9 @@ impl From<ClusterError> for Error {
     fn from(error: ClusterError) -> Error {
         let hint = error.hint();
         let kind = match &error {
-            ClusterError::NoConfiguration | ClusterError::Kubeconfig { .. } | ClusterError::Context { .. } => Kind::Usage,
+            ClusterError::NoConfiguration | ClusterError::Kubeconfig { .. } | ClusterError::Context { .. } => {
+                Kind::Usage
+            }
             ClusterError::Unknown { .. }
             | ClusterError::Forbidden { .. }
             | ClusterError::Silent { .. }

@@ -19,7 +19,7 @@ if found=$(command -v kube-apiserver) && whole "$(dirname "$found")"; then
 	dirname "$found"
 	exit
 fi
-version=$(sed -n 's|^require k8s.io/kubernetes v||p; s|^[[:space:]]k8s.io/kubernetes v\([0-9.]*\)$|\1|p' "$here/kube/go.mod" | head -1)
+version=$(sed -nE 's|^(require)?[[:space:]]*k8s.io/kubernetes v([0-9.]+).*|\2|p' "$here/kube/go.mod" | head -1)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/aictl-tests
 bin=$cache/kube-$version
 if whole "$bin"; then
