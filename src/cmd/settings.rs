@@ -42,6 +42,9 @@ pub enum ColorWhen {
     Never,
 }
 
+/// Heading of the flags that say which cluster; not in short help, since not every subcommand asks one.
+const CLUSTER: &str = "Cluster options";
+
 /// Flags that every subcommand has.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Common options")]
@@ -65,13 +68,13 @@ pub struct CommonArgs {
     #[arg(long, global = true, value_name = "FILE", env = env::CONFIG, hide_env = true, value_hint = ValueHint::FilePath)]
     config: Option<PathBuf>,
     /// Namespace [default: the context's]
-    #[arg(short, long, global = true, value_name = "NAME", env = env::NAMESPACE, hide_env = true)]
+    #[arg(short, long, global = true, value_name = "NAME", env = env::NAMESPACE, hide_env = true, hide_short_help = true, help_heading = CLUSTER)]
     namespace: Option<String>,
     /// Context of the kubeconfig: which cluster, as whom
-    #[arg(long, global = true, value_name = "NAME", env = env::CONTEXT, hide_env = true)]
+    #[arg(long, global = true, value_name = "NAME", env = env::CONTEXT, hide_env = true, hide_short_help = true, help_heading = CLUSTER)]
     context: Option<String>,
     /// Kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod's own account]
-    #[arg(long, global = true, value_name = "FILE", env = env::KUBECONFIG, hide_env = true, value_hint = ValueHint::FilePath)]
+    #[arg(long, global = true, value_name = "FILE", env = env::KUBECONFIG, hide_env = true, hide_short_help = true, help_heading = CLUSTER, value_hint = ValueHint::FilePath)]
     kubeconfig: Option<PathBuf>,
 }
 

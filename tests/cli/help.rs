@@ -116,6 +116,16 @@ fn long_help() {
           --config <FILE>
               Configuration file [default: $XDG_CONFIG_HOME/aictl/config.yaml]
 
+    Cluster options:
+      -n, --namespace <NAME>
+              Namespace [default: the context's]
+
+          --context <NAME>
+              Context of the kubeconfig: which cluster, as whom
+
+          --kubeconfig <FILE>
+              Kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod's own account]
+
     Examples:
       sudo aictl profile --pid 41873 -d 10s     record a running process, then say why it is slow
       sudo aictl profile -- python train.py     the same from its first instruction on
