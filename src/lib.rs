@@ -11,6 +11,7 @@ pub mod fault;
 pub mod gpu;
 pub mod host;
 pub mod profile;
+pub mod queue;
 pub mod trace;
 pub mod tui;
 pub mod view;
