@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 /// Who may use whom; a room that is not listed may not exist. `cmd` may use all.
 const ARROWS: &[(&str, &[&str])] = &[
-    // Their readers fill in `fault::facts` and `fault::gpu::facts`, plain data without judgement.
+    // Their readers fill in `fault::facts`, `fault::gpu::facts` and `fault::cluster`'s facts: plain
+    // data without judgement.
     ("host", &["fault"]),
     ("gpu", &["fault"]),
-    ("cluster", &[]),
+    ("cluster", &["fault"]),
     ("profile", &["host", "trace"]),
     ("trace", &[]),
     ("analyze", &["trace"]),

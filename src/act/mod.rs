@@ -12,6 +12,7 @@ mod isolation;
 mod journal;
 mod lock;
 mod post;
+pub mod publish;
 mod record;
 mod replay;
 mod run;

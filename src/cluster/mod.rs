@@ -1,11 +1,24 @@
 //! One Kubernetes cluster, to be read: the connection, and what is asked over it.
 //!
-//! Used by rooms that act on clusters or show them. Uses no other room. Never changes anything:
-//! whoever does takes the [`Cluster::client`] and does so in `act` (nodes, pods), `queue` or
-//! `preload` (their own objects).
+//! Used by rooms that act on clusters or show them. Of other rooms it uses only `fault`'s plain
+//! data, which its readers fill in. Never changes anything: whoever does takes the
+//! [`Cluster::client`] and does so in `act` (nodes, pods), `queue` or `preload` (their own objects).
 
+mod addons;
 mod connect;
 mod error;
+mod findings;
+mod list;
+mod metadata;
+mod nodes;
+mod objects;
+mod pods;
 
+pub use addons::addons;
 pub use connect::{Cluster, Options, answer};
 pub use error::ClusterError;
+pub use findings::{NodeFindings, NodeFindingsSpec, PublishedFindings, definition, reports};
+pub use list::{Choice, list};
+pub use nodes::{NodeChoice, node, nodes};
+pub use objects::{Kind, objects};
+pub use pods::{log, pods, rejections};

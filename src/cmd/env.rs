@@ -24,3 +24,7 @@ pub const NAMESPACE: &str = "AICTL_NAMESPACE";
 pub const CONTEXT: &str = "AICTL_CONTEXT";
 /// Kubeconfig, as `--kubeconfig`; KUBECONFIG itself is honoured too.
 pub const KUBECONFIG: &str = "AICTL_KUBECONFIG";
+/// Name of this machine's node, as `--node`; NODE_NAME is taken, too.
+pub const NODE: &str = "AICTL_NODE";
+/// Name of this machine's node, as Kubernetes' manifests usually call it.
+pub const NODE_NAME: &str = "NODE_NAME";

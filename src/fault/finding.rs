@@ -1,6 +1,7 @@
 //! What was found, as plain data: the JSON contract `aictl.findings/v1`. Fields are only ever added.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::catalogue::{Catalogue, Component, Severity};
@@ -24,7 +25,7 @@ pub struct Findings {
 }
 
 /// One thing looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Check {
     /// "kernel-log".
     pub name: String,
@@ -35,7 +36,7 @@ pub struct Check {
 }
 
 /// How a check went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// Looked, and nothing is wrong.
@@ -49,7 +50,7 @@ pub enum State {
 }
 
 /// One fault on one device.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Finding {
     /// Name in the catalogue.
     pub fault: String,
@@ -74,8 +75,10 @@ pub struct Finding {
     /// How often it was seen.
     pub count: u64,
     /// First time, where known.
+    #[schemars(with = "Option<String>")]
     pub first_seen: Option<Timestamp>,
     /// Last time, where known.
+    #[schemars(with = "Option<String>")]
     pub last_seen: Option<Timestamp>,
     /// Lines or readings, the first and the latest.
     pub evidence: Vec<String>,
@@ -136,7 +139,7 @@ impl Finding {
 }
 
 /// Which device.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Device {
     /// "0000:3b:00.0".
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -5,11 +5,13 @@
 //! randomness, so the same facts always give the same findings.
 
 mod catalogue;
+pub mod cluster;
 mod collect;
 pub mod facts;
 mod finding;
 pub mod gpu;
 mod history;
+pub mod job;
 pub mod log;
 pub mod node;
 mod nvlink;

@@ -1,7 +1,8 @@
 //! The kernel's log, read record by record from /dev/kmsg.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -31,6 +32,16 @@ impl KernelLog {
         Ok(KernelLog { file: OpenOptions::new().read(true).custom_flags(flags).open(path)?, lost: 0 })
     }
 
+    /// Opens a log to hear what comes from now on: /dev/kmsg, or a file of a test.
+    ///
+    /// # Errors
+    /// As [`KernelLog::open`].
+    pub fn follow(path: &Path) -> io::Result<KernelLog> {
+        let mut log = KernelLog::open_at(path)?;
+        log.file.seek(SeekFrom::End(0))?;
+        Ok(log)
+    }
+
     /// Records that were overwritten before they could be read.
     pub fn lost(&self) -> u64 {
         self.lost
@@ -45,8 +56,11 @@ impl KernelLog {
         loop {
             match self.file.read(&mut record) {
                 Ok(0) => return Ok(()),
-                // The lines after the first are " KEY=value".
-                Ok(size) => take(record[..size].split(|b| *b == b'\n').next().unwrap_or_default()),
+                // The lines of a dictionary are " KEY=value"; a file of a test has more than one record.
+                Ok(size) => {
+                    let lines = record[..size].split(|b| *b == b'\n');
+                    lines.filter(|line| !line.is_empty() && line[0] != b' ').for_each(&mut take);
+                }
                 Err(error) => match Errno::from_io_error(&error) {
                     // No more records for now.
                     Some(Errno::AGAIN) => return Ok(()),
@@ -57,6 +71,13 @@ impl KernelLog {
                 },
             }
         }
+    }
+}
+
+/// To wait until there is more to read.
+impl AsRawFd for KernelLog {
+    fn as_raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
     }
 }
 
@@ -74,5 +95,21 @@ mod tests {
         })
         .unwrap();
         assert!(records > 0);
+    }
+
+    #[test]
+    fn what_comes_later_is_heard() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("kmsg");
+        std::fs::write(&path, "6,1,1,-;old\n").unwrap();
+        let mut log = KernelLog::follow(&path).unwrap();
+        let heard = |log: &mut KernelLog| {
+            let mut lines = Vec::new();
+            log.read(|line| lines.push(String::from_utf8_lossy(line).into_owned())).unwrap();
+            lines
+        };
+        assert!(heard(&mut log).is_empty());
+        std::fs::write(&path, "6,1,1,-;old\n6,2,2,-;new\n SUBSYSTEM=x\n6,3,3,-;newer\n").unwrap();
+        assert_eq!(heard(&mut log), ["6,2,2,-;new", "6,3,3,-;newer"]);
     }
 }

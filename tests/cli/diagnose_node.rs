@@ -283,7 +283,7 @@ fn plugins_of_node_problem_detector_run_unchanged() {
 fn the_examples_are_whole() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/checks");
     let found = json(&["--only", "checks", "--no-state", "--checks", path.to_str().unwrap()]);
-    for name in ["raid", "scratch", "smart", "time-service/TimeServiceIsDown"] {
+    for name in ["node-pools", "raid", "scratch", "smart", "time-service/TimeServiceIsDown"] {
         check(&found, name);
     }
 }

@@ -7,6 +7,7 @@ mod diagnose;
 mod diagnose_gpu;
 mod diagnose_node;
 mod environment;
+mod fleet;
 mod generated;
 mod help;
 mod output;

@@ -3,37 +3,45 @@
 pub(super) mod catalogue;
 mod checks;
 mod explain;
+mod fleet;
 mod kernel_log;
 mod local;
+mod publish;
 mod render;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueHint;
 use clap_complete::{ArgValueCandidates, CompletionCandidate};
 
-use super::Done;
 use super::error::{BLIND, DONE, Error, FOUND};
 use super::settings::{OutputFormat, Settings};
 use super::values::Length;
+use super::{Done, env};
 use crate::fault::{FINDINGS_SCHEMA, Findings, NvlinkTable, Severity, State};
 use crate::host::machine;
+use crate::view::text;
 
 /// Find faults of GPUs and nodes
 ///
-/// Looks at the kernel's log, GPUs, PCIe, RDMA ports, disks, services and more, and says what is
-/// wrong: which device, how bad, how far it reaches and what to do. Bursts become one finding;
-/// lines that programs wrote, look-alikes and what came before the last boot are no faults. What
-/// could not be looked at is blind: neither a fault nor health.
+/// On a machine (--local) it looks at the kernel's log, GPUs, PCIe, RDMA ports, disks, services and
+/// more; without it, at the nodes of a cluster: what their agents published, their conditions,
+/// devices, add-ons and the pods they turned away. It says what is wrong, how bad, how far it
+/// reaches and what to do. Bursts become one finding; lines that programs wrote, look-alikes and
+/// what came before the last boot are no faults. What could not be looked at is blind: neither a
+/// fault nor health.
 #[derive(Debug, clap::Args)]
 #[command(
-    override_usage = "aictl diagnose [OPTIONS] --local\n       aictl diagnose [OPTIONS] --kernel-log <FILE>\n       aictl diagnose [OPTIONS] --explain <FAULT>",
+    override_usage = "aictl diagnose [OPTIONS] [NODE]...\n       aictl diagnose [OPTIONS] --local\n       aictl diagnose [OPTIONS] --kernel-log <FILE>\n       aictl diagnose [OPTIONS] --explain <FAULT>",
     after_help = EXAMPLES,
     after_long_help = AFTER_LONG_HELP
 )]
 pub struct Args {
+    /// Nodes of the cluster; all if none is named
+    #[arg(value_name = "NODE", conflicts_with_all = ["local", "kernel_log", "explain"])]
+    nodes: Vec<String>,
     /// Look at this machine
     #[arg(long, conflicts_with_all = ["kernel_log", "explain"])]
     local: bool,
@@ -43,6 +51,18 @@ pub struct Args {
     /// Say what a fault is and what to do: xid-79, sxid-20034, oom-memcg
     #[arg(long, value_name = "FAULT", add = ArgValueCandidates::new(fault_names))]
     explain: Option<String>,
+    /// Nodes with these labels only: pool=h100,zone!=b
+    #[arg(short = 'l', long, value_name = "LABELS", conflicts_with_all = ["nodes", "local", "kernel_log", "explain"])]
+    selector: Option<String>,
+    /// Read the logs of pods with GPUs, too: collectives that hang, ranks that fell silent
+    #[arg(long, conflicts_with_all = ["local", "kernel_log", "explain"])]
+    logs: bool,
+    /// Read the logs of this job (in the namespace); again for more
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["local", "kernel_log", "explain"])]
+    job: Vec<String>,
+    /// An agent that says nothing for this long is blind (default 5m)
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["local", "kernel_log", "explain"])]
+    stale_after: Option<Length>,
     /// Catalogue of a site, which changes or adds entries; again for more
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     catalogue: Vec<PathBuf>,
@@ -53,7 +73,7 @@ pub struct Args {
     #[arg(long, value_name = "TIME", requires = "local")]
     deadline: Option<Length>,
     /// Directory of a site's own checks: YAML files, or node-problem-detector's plugin configurations
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, requires = "local")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "kernel_log")]
     checks: Option<PathBuf>,
     /// Where to remember this look, for rates and for ports that once were up
     /// [default: /var/lib/aictl/diagnose.json for root, else below $XDG_STATE_HOME]
@@ -62,6 +82,18 @@ pub struct Args {
     /// Remember nothing, and judge no rates
     #[arg(long, requires = "local", conflicts_with = "state")]
     no_state: bool,
+    /// Publish what is found to the cluster: a findings object, a condition of the node, events
+    #[arg(long, requires = "local")]
+    publish: bool,
+    /// Look and publish again and again, and at once when the kernel's log tells of a fault
+    #[arg(long, requires = "publish")]
+    watch: bool,
+    /// Between two looks (default 30s)
+    #[arg(long, value_name = "TIME", requires = "watch")]
+    interval: Option<Length>,
+    /// This machine's node [default: $NODE_NAME, or the machine's name]
+    #[arg(long, value_name = "NAME", env = env::NODE, hide_env = true)]
+    node: Option<String>,
     /// Ask these sources only: kernel-log, gpu, node (for tests)
     #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "local", hide = true)]
     only: Vec<String>,
@@ -78,6 +110,9 @@ macro_rules! examples {
     () => {
         "\
 Examples:
+  aictl diagnose                                      what is wrong with this cluster?
+  aictl diagnose gpu-17                               all that is known of a node
+  aictl diagnose -l pool=h100 --logs -o json
   sudo aictl diagnose --local                         what is wrong with this machine?
   sudo aictl diagnose --local --checks /etc/aictl/checks
   aictl diagnose --kernel-log dmesg.txt               the log of another
@@ -96,7 +131,11 @@ const AFTER_LONG_HELP: &str = concat!(
 A file of --catalogue is a YAML list of entries; each names a `fault` and what differs from the
 built-in entry (severity, action, scope, title, explain), or is a whole new one.
 
-With -o name the names of the faults are printed, the worst first.
+With -o name the names of the faults are printed, the worst first; of a cluster those of the
+nodes with faults.
+
+A node's agent is the same program: aictl diagnose --local --publish --watch. deploy/ has it as a
+DaemonSet. What it says counts while it is young and of the node's current boot.
 
 Exit codes: 0 nothing is wrong · 1 failed · 2 usage · 3 faults were found (warnings count, notes
 do not) · 4 could not look."
@@ -104,6 +143,10 @@ do not) · 4 could not look."
 
 /// Of `--deadline`.
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Of `--interval`, and the shortest.
+const INTERVAL: Duration = Duration::from_secs(30);
+const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Looks, then says.
 pub fn run(args: Args, settings: &Settings) -> Done {
@@ -118,33 +161,69 @@ pub fn run(args: Args, settings: &Settings) -> Done {
     let nvlink = NvlinkTable::embedded().map_err(|error| Error::failed("the built-in tables are broken", error))?;
     let since = args.since.as_deref().map(kernel_log::since).transpose()?;
     let look = kernel_log::Look { catalogue: &catalogue, nvlink: &nvlink, since, trusting: args.trust_programs };
-    let findings = if let Some(path) = &args.kernel_log {
+    if let Some(path) = &args.kernel_log {
         let (check, found) = look.replay(path, settings)?;
-        Findings { schema: FINDINGS_SCHEMA, node: None, boot_id: None, checks: vec![check], findings: found }
-    } else if args.local {
-        let deadline = args.deadline.map_or(DEADLINE, |length| length.0);
-        let mut kept = local::Kept::new(args.state, args.no_state, &args.root);
-        let history = RefCell::new(kept.read(machine::boot_id().as_deref()));
-        if let Some(unknown) = args.only.iter().find(|name| local::sources().all(|source| source != name.as_str())) {
-            let names: Vec<&str> = local::sources().collect();
-            return Err(Error::usage(format!("--only {unknown}: no such source")).hint(names.join(", ")));
+        let (schema, checks) = (FINDINGS_SCHEMA, vec![check]);
+        return show(&Findings { schema, node: None, boot_id: None, checks, findings: found }, &catalogue, settings);
+    }
+    if !args.local {
+        if args.since.is_some() {
+            return Err(Error::usage("--since is for a kernel log: use it with --local or --kernel-log"));
         }
+        let scope = fleet::Scope {
+            nodes: &args.nodes,
+            selector: args.selector.as_deref(),
+            logs: args.logs,
+            jobs: &args.job,
+            silence: args.stale_after.map_or(fleet::SILENCE, |length| length.0),
+            site: &site,
+        };
+        return fleet::run(&scope, &catalogue, settings);
+    }
+    local(&args, &look, &site, settings)
+}
+
+/// Looks at this machine: once, or as the node's agent.
+fn local(args: &Args, look: &kernel_log::Look<'_>, site: &checks::Checks, settings: &Settings) -> Done {
+    if let Some(unknown) = args.only.iter().find(|name| local::sources().all(|source| source != name.as_str())) {
+        let names: Vec<&str> = local::sources().collect();
+        return Err(Error::usage(format!("--only {unknown}: no such source")).hint(names.join(", ")));
+    }
+    let interval = args.interval.map_or(INTERVAL, |length| length.0);
+    if interval < SHORTEST_INTERVAL {
+        return Err(Error::usage("--interval is shorter than a second"));
+    }
+    let node = publish::node(args.node.as_deref());
+    let here = || {
+        let mut kept = local::Kept::new(args.state.clone(), args.no_state, &args.root);
+        let history = RefCell::new(kept.read(machine::boot_id().as_deref()));
         let context = local::LocalContext {
-            catalogue: &catalogue,
-            look: &look,
+            catalogue: look.catalogue,
+            look,
             root: &args.root,
-            deadline,
+            deadline: args.deadline.map_or(DEADLINE, |length| length.0),
             settings,
             only: &args.only,
             gpus: RefCell::default(),
+            gpus_on_bus: Cell::default(),
             history,
         };
-        local::look(context, kept, &site)
-    } else {
-        return Err(Error::usage("nothing to look at")
-            .hint("this machine: aictl diagnose --local; a saved log: aictl diagnose --kernel-log FILE"));
+        let (mut findings, gpus) = local::look(context, kept, site);
+        if args.publish || args.node.is_some() {
+            findings.node = Some(node.clone());
+        }
+        (findings, gpus)
     };
-    show(&findings, &catalogue, settings)
+    if args.watch {
+        let watch = publish::Watch { node: &node, interval, root: &args.root, trusting: args.trust_programs };
+        return publish::watch(&watch, settings, here);
+    }
+    let (findings, gpus) = here();
+    let code = show(&findings, look.catalogue, settings)?;
+    if args.publish {
+        publish::once(&node, &findings, gpus, settings)?;
+    }
+    Ok(code)
 }
 
 fn show(findings: &Findings, catalogue: &crate::fault::Catalogue, settings: &Settings) -> Done {
@@ -156,7 +235,7 @@ fn show(findings: &Findings, catalogue: &crate::fault::Catalogue, settings: &Set
         OutputFormat::Name => {
             let mut names: Vec<&str> = findings.findings.iter().map(|finding| finding.fault.as_str()).collect();
             names.dedup();
-            ui.print(&names.join("\n"))
+            ui.print(&names.iter().map(|name| text::plain(name)).collect::<Vec<_>>().join("\n"))
         }
         OutputFormat::Table | OutputFormat::Wide => ui.print(&render::render(findings, catalogue, settings)),
     }

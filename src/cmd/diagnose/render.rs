@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::super::settings::{OutputFormat, Settings};
-use crate::fault::{Catalogue, Finding, Findings, Severity, State};
+use crate::fault::{Catalogue, Check, Finding, Findings, Severity, State};
 use crate::view::style::{self, paint};
 use crate::view::{Align, Table, human, text};
 
@@ -22,12 +22,13 @@ pub fn render(findings: &Findings, catalogue: &Catalogue, settings: &Settings) -
         let serious = findings.findings.iter().filter(|f| wide || f.severity > Severity::Info);
         parts.extend(serious.take(shown).map(|finding| explained(finding, catalogue, width, wide)));
     }
-    parts.push(checks(findings, width));
+    parts.push(checks(&findings.checks, width));
     let page = parts.join("\n\n");
     if unicode { page } else { text::to_ascii(&page) }
 }
 
-fn table(findings: &[Finding], width: usize, unicode: bool) -> String {
+/// The findings, a row each.
+pub(super) fn table(findings: &[Finding], width: usize, unicode: bool) -> String {
     let mut table = Table::new(&[
         ("SEVERITY", Align::Left),
         ("FAULT", Align::Left),
@@ -55,7 +56,8 @@ fn table(findings: &[Finding], width: usize, unicode: bool) -> String {
     lines.iter().zip(colours).map(|(line, colour)| paint(colour, line)).collect::<Vec<_>>().join("\n")
 }
 
-fn colour(severity: Severity) -> anstyle::Style {
+/// The colour of a row.
+pub(super) fn colour(severity: Severity) -> anstyle::Style {
     match severity {
         Severity::Critical => style::BAD,
         Severity::Error => style::WARN,
@@ -63,7 +65,8 @@ fn colour(severity: Severity) -> anstyle::Style {
     }
 }
 
-fn device(finding: &Finding) -> String {
+/// The device in a word.
+pub(super) fn device(finding: &Finding) -> String {
     let device = &finding.device;
     let place = device.pci.as_ref().or(device.name.as_ref()).cloned().unwrap_or_default();
     match &device.instance {
@@ -73,7 +76,7 @@ fn device(finding: &Finding) -> String {
 }
 
 /// "5m", "3h", "2d".
-fn age(now: Timestamp, seen: Timestamp) -> String {
+pub(super) fn age(now: Timestamp, seen: Timestamp) -> String {
     let seconds = now.duration_since(seen).as_secs().max(0);
     match seconds {
         0..120 => format!("{seconds}s"),
@@ -83,9 +86,10 @@ fn age(now: Timestamp, seen: Timestamp) -> String {
     }
 }
 
-fn explained(finding: &Finding, catalogue: &Catalogue, width: usize, wide: bool) -> String {
+/// What a finding means, in lines below its title.
+pub(super) fn explained(finding: &Finding, catalogue: &Catalogue, width: usize, wide: bool) -> String {
     let place = Some(device(finding)).filter(|d| !d.is_empty()).map_or(String::new(), |d| format!(" on {d}"));
-    let title = format!("{}{place}: {}", finding.fault, text::plain(&finding.title));
+    let title = text::plain(&format!("{}{place}: {}", finding.fault, finding.title));
     let mut lines = vec![paint(style::STRONG, &title)];
     let mut say = |label: &str, words: &str| {
         if !words.is_empty() {
@@ -106,10 +110,11 @@ fn explained(finding: &Finding, catalogue: &Catalogue, width: usize, wide: bool)
     lines.join("\n")
 }
 
-fn checks(findings: &Findings, width: usize) -> String {
+/// The checks, a line each.
+pub(super) fn checks(checks: &[Check], width: usize) -> String {
     // What is left out for one reason is one line.
     let mut groups: Vec<(State, Vec<&str>, &str)> = Vec::new();
-    for check in &findings.checks {
+    for check in checks {
         let same = |(state, _, detail): &&mut (State, Vec<&str>, &str)| {
             check.state == State::Skipped && *state == State::Skipped && *detail == check.detail
         };
@@ -125,7 +130,7 @@ fn checks(findings: &Findings, width: usize) -> String {
             State::Blind => ("blind", style::WARN),
             State::Skipped => ("skipped", style::FAINT),
         };
-        let line = text::wrap(&format!("{word:<8}"), &format!("{}: {}", names.join(", "), text::plain(detail)), width);
+        let line = text::wrap(&format!("{word:<8}"), &text::plain(&format!("{}: {detail}", names.join(", "))), width);
         line.replacen(word, &paint(colour, word), 1)
     });
     lines.collect::<Vec<_>>().join("\n")

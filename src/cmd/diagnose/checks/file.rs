@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::super::super::values::Length;
 use super::super::Error;
-use super::{Meaning, Rules, SiteCheck};
+use super::{Meaning, Read, Rules, SiteCheck, objects};
 use crate::fault::{Catalogue, Component, Entry, Rating};
 use crate::view::yaml;
 
@@ -36,6 +36,8 @@ struct Written {
     schedule: Option<Length>,
     #[serde(default)]
     kind: Kind,
+    #[serde(default)]
+    kubernetes: Option<objects::Written>,
     fault: String,
     #[serde(default)]
     define: Option<Define>,
@@ -92,7 +94,7 @@ struct Output {
 }
 
 /// Reads a check; a fault that it defines goes into the catalogue.
-pub(super) fn read(path: &Path, text: &str, catalogue: &mut Catalogue) -> Result<SiteCheck, Error> {
+pub(super) fn read(path: &Path, text: &str, catalogue: &mut Catalogue) -> Result<Read, Error> {
     let shown = path.display();
     let wrong = |why: String| Error::usage(format!("wrong check in {shown}: {why}"));
     let written: Written = yaml::from_str(text).map_err(|error| {
@@ -106,6 +108,20 @@ pub(super) fn read(path: &Path, text: &str, catalogue: &mut Catalogue) -> Result
         (Some(directory), false) => directory.join(file),
         _ => file.to_owned(),
     };
+    if let Some(kubernetes) = written.kubernetes {
+        let of_program = !written.command.is_empty()
+            || !written.arguments.is_empty()
+            || !written.environment.is_empty()
+            || written.script.is_some()
+            || written.when.is_some();
+        if of_program {
+            return Err(wrong("it looks at objects of Kubernetes, and can't run a program as well".to_owned()));
+        }
+        let check = kubernetes.check(written.name, written.fault.to_ascii_lowercase());
+        let check = check.map_err(|why| wrong(why).hint("docs/checks.md has all keys"))?;
+        name_fault(&check.fault, written.define, &shown.to_string(), catalogue)?;
+        return Ok(Read::Objects(check));
+    }
     let (program, mut arguments) = match (&written.script, written.command.split_first()) {
         (Some(script), None) => (beside(script), Vec::new()),
         (None, Some((program, arguments))) => {
@@ -114,7 +130,7 @@ pub(super) fn read(path: &Path, text: &str, catalogue: &mut Catalogue) -> Result
             (program, arguments.to_vec())
         }
         (Some(_), Some(_)) => return Err(wrong("it has a command and a script; one will do".to_owned())),
-        (None, None) => return Err(wrong("it has neither a command nor a script".to_owned())),
+        (None, None) => return Err(wrong("it has neither a command nor a script, nor kubernetes".to_owned())),
     };
     arguments.extend(written.arguments);
     let timeout = written.timeout.map_or(TIMEOUT, |length| length.0);
@@ -122,18 +138,7 @@ pub(super) fn read(path: &Path, text: &str, catalogue: &mut Catalogue) -> Result
         return Err(wrong("its timeout is not between 0 and 1 h".to_owned()));
     }
     let fault = written.fault.to_ascii_lowercase();
-    match written.define {
-        Some(define) => {
-            catalogue
-                .add(define.entry(&fault, &shown.to_string()))
-                .map_err(|entry| wrong(format!("{} is in the catalogue already; leave out `define`", entry.fault)))?;
-        }
-        None if catalogue.get(&fault).is_none() => {
-            return Err(wrong(format!("{fault} is not in the catalogue"))
-                .hint("`define` adds it: title, component, severity, and if need be scope, action, explain"));
-        }
-        None => {}
-    }
+    name_fault(&fault, written.define, &shown.to_string(), catalogue)?;
     let mut rules = Rules::usual();
     let when = written.when.unwrap_or_default();
     if let Some(codes) = when.exit_code {
@@ -147,7 +152,7 @@ pub(super) fn read(path: &Path, text: &str, catalogue: &mut Catalogue) -> Result
             .map_err(|error| wrong(format!("no regular expression: {}", output.pattern)).because(error))?;
         rules.output.push((regex, output.means));
     }
-    Ok(SiteCheck {
+    Ok(Read::Program(SiteCheck {
         name: written.name,
         program,
         arguments: arguments.into_iter().map(Into::into).collect(),
@@ -158,7 +163,20 @@ pub(super) fn read(path: &Path, text: &str, catalogue: &mut Catalogue) -> Result
         fault,
         rules,
         shown: if written.kind == Kind::NodeProblemDetector { super::plugin::SHOWN } else { super::LINE },
-    })
+    }))
+}
+
+/// The fault of a check is one of the catalogue's, or is defined with it.
+fn name_fault(fault: &str, define: Option<Define>, shown: &str, catalogue: &mut Catalogue) -> Result<(), Error> {
+    let wrong = |why: String| Error::usage(format!("wrong check in {shown}: {why}"));
+    match define {
+        Some(define) => catalogue
+            .add(define.entry(fault, shown))
+            .map_err(|entry| wrong(format!("{} is in the catalogue already; leave out `define`", entry.fault))),
+        None if catalogue.get(fault).is_none() => Err(wrong(format!("{fault} is not in the catalogue"))
+            .hint("`define` adds it: title, component, severity, and if need be scope, action, explain")),
+        None => Ok(()),
+    }
 }
 
 impl Define {
@@ -178,9 +196,50 @@ impl Define {
 mod tests {
     use super::*;
 
-    fn parsed(text: &str) -> Result<SiteCheck, String> {
+    fn read_one(text: &str) -> Result<Read, String> {
         let mut catalogue = Catalogue::embedded().unwrap();
         read(Path::new("/checks/one.yaml"), text, &mut catalogue).map_err(|error| format!("{error:?}"))
+    }
+
+    fn parsed(text: &str) -> Result<SiteCheck, String> {
+        match read_one(text)? {
+            Read::Program(check) => Ok(check),
+            Read::Objects(check) => panic!("{check:?}"),
+        }
+    }
+
+    #[test]
+    fn objects_of_a_cluster_are_checked_for_a_condition_or_a_field() {
+        let of = |rest: &str| {
+            let text = format!(
+                "name: pools\nfault: io-error\nkubernetes:\n  apiVersion: karpenter.sh/v1\n  kind: NodePool\n{rest}"
+            );
+            match read_one(&text) {
+                Ok(Read::Objects(check)) => Ok(check),
+                Ok(Read::Program(check)) => panic!("{check:?}"),
+                Err(error) => Err(error),
+            }
+        };
+        let check = of("  condition: {type: Ready, status: True, for: 5m}\n").unwrap();
+        assert_eq!(check.none, Meaning::Skipped);
+        assert!(format!("{:?}", check.test).contains("status: \"True\""), "{:?}", check.test);
+        assert!(
+            of("  field: status.nodes\n  at_least: 1\n  default: 0\n  node: spec.nodeName\n  none: fault\n").is_ok()
+        );
+        for (rest, words) in [
+            ("", "neither a condition nor a field"),
+            ("  field: status.x\n", "what must status.x be"),
+            ("  field: status.x\n  at_least: 1\n  at_most: 2\n", "two ways"),
+            ("  field: a[\n  equals: 1\n", "has no ]"),
+            ("  condition: {type: Ready, status: yes}\n  field: a\n  equals: 1\n", "one will do"),
+            ("  condition: {type: Ready, status: Maybe}\n", "True, False or Unknown"),
+            ("  condition: {type: Ready}\n", "status"),
+            ("  fields: a\n", "line 6"),
+            ("  field: a\n  equals: 1\nscript: x\n", "can't run a program as well"),
+        ] {
+            let error = of(rest).unwrap_err();
+            assert!(error.contains(words), "{rest}: {error}");
+        }
     }
 
     #[test]

@@ -1,9 +1,11 @@
-//! Checks of a site: programs of its own, described in files of a directory.
+//! Checks of a site, described in files of a directory: programs of its own, and what must be true
+//! of objects in a cluster.
 //!
 //! All files are read before anything runs. A check that can't be run, is late or does not say
 //! what it saw is blind, never a fault.
 
 mod file;
+mod objects;
 mod plugin;
 
 use std::collections::BTreeSet;
@@ -27,10 +29,20 @@ const AT_ONCE: usize = 4;
 /// Longest line of output that becomes evidence.
 const LINE: usize = 300;
 
+pub use objects::ObjectCheck;
+
 /// All checks of a site.
 #[derive(Debug, Default)]
 pub struct Checks {
     checks: Vec<SiteCheck>,
+    objects: Vec<ObjectCheck>,
+}
+
+/// What a file describes.
+#[derive(Debug)]
+enum Read {
+    Program(SiteCheck),
+    Objects(ObjectCheck),
 }
 
 /// One of them.
@@ -63,7 +75,7 @@ struct Rules {
 /// What a check says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Meaning {
+pub enum Meaning {
     /// All is well.
     Ok,
     /// The fault is there.
@@ -82,7 +94,7 @@ impl Checks {
             .map_err(|error| Error::usage(format!("cannot read the checks in {shown}")).because(error))?;
         let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
         files.sort();
-        let mut checks = Vec::new();
+        let (mut checks, mut objects) = (Vec::new(), Vec::new());
         for path in files {
             // What a ConfigMap or an editor leaves beside the files.
             let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
@@ -94,14 +106,33 @@ impl Checks {
                 .map_err(|error| Error::usage(format!("cannot read {}", path.display())).because(error))?;
             match extension {
                 "json" => checks.extend(plugin::read(&path, &text, catalogue)?),
-                _ => checks.push(file::read(&path, &text, catalogue)?),
+                _ => match file::read(&path, &text, catalogue)? {
+                    Read::Program(check) => checks.push(check),
+                    Read::Objects(check) => objects.push(check),
+                },
             }
         }
         let mut names = BTreeSet::new();
-        match checks.iter().find(|check| !names.insert(check.name.as_str())) {
-            Some(twice) => Err(Error::usage(format!("two checks in {shown} are called {}", twice.name))),
-            None => Ok(Checks { checks }),
+        let mut all = checks.iter().map(|check| &check.name).chain(objects.iter().map(|check| &check.name));
+        match all.find(|name| !names.insert(name.as_str())) {
+            Some(twice) => Err(Error::usage(format!("two checks in {shown} are called {twice}"))),
+            None => Ok(Checks { checks, objects }),
         }
+    }
+
+    /// Those of objects in a cluster.
+    pub fn objects(&self) -> &[ObjectCheck] {
+        &self.objects
+    }
+
+    /// Names of those that run on a machine.
+    pub fn of_machines(&self) -> impl Iterator<Item = &str> {
+        self.checks.iter().map(|check| check.name.as_str())
+    }
+
+    /// Whether a check of this name is one of objects.
+    pub fn has(&self, name: &str) -> bool {
+        self.objects.iter().any(|check| check.name == name)
     }
 
     /// Runs them all, a few at a time, and gives what they said in their order.
@@ -123,7 +154,11 @@ impl Checks {
         });
         let mut done = done.into_inner().unwrap_or_default();
         done.sort_by_key(|(i, _)| *i);
-        done.into_iter().map(|(_, said)| said).collect()
+        let elsewhere = self.objects.iter().map(|check| {
+            let detail = "looks at objects of a cluster: aictl diagnose without --local".to_owned();
+            (Check { name: check.name.clone(), state: State::Skipped, detail }, Vec::new())
+        });
+        done.into_iter().map(|(_, said)| said).chain(elsewhere).collect()
     }
 }
 

@@ -16,6 +16,7 @@ const PROGRAM: &str = "/proc/self/exe";
 pub fn look(context: &LocalContext<'_>) -> Outcome {
     let uptime_s = machine::uptime().as_secs();
     let mut bus = bus::look(context.root, uptime_s);
+    context.gpus_on_bus.set(bus.seen.then_some(bus.gpus.len() as u64));
     let look = bus.has_gpus().then(|| {
         let progress = context.settings.ui.progress();
         progress.set("asking NVML");

@@ -7,7 +7,7 @@ mod gpu;
 mod history;
 mod node;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ pub struct LocalContext<'c> {
     pub only: &'c [String],
     /// The GPUs, as far as a source has named them: address, uuid and index of each.
     pub gpus: RefCell<Vec<Device>>,
+    /// GPUs on the bus, as far as a source has counted them.
+    pub gpus_on_bus: Cell<Option<u64>>,
     /// Earlier looks; sources add to it what rates are made of.
     pub history: RefCell<History>,
 }
@@ -56,8 +58,9 @@ pub fn sources() -> impl Iterator<Item = &'static str> {
     SOURCES.iter().map(|(name, _)| *name).chain([SITE])
 }
 
-/// Looks at this machine, runs a site's own checks, and remembers what rates are made of.
-pub fn look(context: LocalContext<'_>, kept: Kept, site: &Checks) -> Findings {
+/// Looks at this machine, runs a site's own checks, and remembers what rates are made of. Also
+/// gives the number of GPUs on the bus, where that could be seen.
+pub fn look(context: LocalContext<'_>, kept: Kept, site: &Checks) -> (Findings, Option<u64>) {
     let (mut checks, mut findings) = (Vec::new(), Vec::new());
     let asked = |name: &str| context.only.is_empty() || context.only.iter().any(|only| only == name);
     let chosen = SOURCES.iter().filter(|(name, _)| asked(name));
@@ -68,16 +71,12 @@ pub fn look(context: LocalContext<'_>, kept: Kept, site: &Checks) -> Findings {
         findings.extend(found);
     }
     name_gpus(&mut findings, &context.gpus.borrow());
+    let gpus = context.gpus_on_bus.get();
     checks.push(kept.write(context.history.into_inner()));
     let mut findings = unite(findings);
     sort(&mut findings);
-    Findings {
-        schema: FINDINGS_SCHEMA,
-        node: Some(machine::node_name()),
-        boot_id: machine::boot_id(),
-        checks,
-        findings,
-    }
+    let node = Some(machine::node_name());
+    (Findings { schema: FINDINGS_SCHEMA, node, boot_id: machine::boot_id(), checks, findings }, gpus)
 }
 
 /// Gives findings that know only a GPU's address its uuid and index.
