@@ -6,16 +6,24 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{PidfdFlags, Signal};
 
-use super::command::{self, Outcome};
+use super::change::{Change, Did, words};
+use super::command;
+use super::hands::{Hands, Lease, LeaseHeld};
 use super::journal::{Journal, JournalError};
 use super::record::Event;
 use super::{Eyes, Holder, post};
-use crate::fault::playbook::{History, Isolation, Mark, Policy, Standing, StepKind, StepState, Task, hours_refuse};
+use crate::fault::playbook::{
+    History, Isolation, Mark, Moved, Policy, Standing, StepKind, StepState, Task, hours_refuse,
+};
+
+/// How long the kill switch of a cluster that is away is waited for.
+const STOP_PATIENCE: Duration = Duration::from_secs(75);
 
 /// Why a step is not begun now. What was begun goes on with the next run.
 #[derive(Debug)]
@@ -30,75 +38,22 @@ pub enum Held {
     Hours(String),
     /// The journal can't be written: nothing more is done.
     Journal(JournalError),
+    /// The cluster can't be asked whether anything may be done.
+    Blind(String),
+    /// Another run has taken over.
+    Lost(String),
 }
 
 impl Held {
     /// For people.
     pub fn why(&self) -> String {
         match self {
-            Held::Stopped(why) | Held::Hours(why) => why.clone(),
+            Held::Stopped(why) | Held::Hours(why) | Held::Blind(why) | Held::Lost(why) => why.clone(),
             Held::Interrupted => "interrupted; the next run goes on".to_owned(),
             Held::Late => "this run's time is over; the next one goes on".to_owned(),
             Held::Journal(error) => error.to_string(),
         }
     }
-}
-
-/// A change to the machine or to what others see of it.
-#[derive(Debug)]
-pub enum Change<'c> {
-    /// A command.
-    Run {
-        /// Program and arguments.
-        words: &'c [String],
-        /// What it learns of the incident.
-        environment: &'c [(&'static str, String)],
-        /// It is ended after this.
-        timeout: Duration,
-    },
-    /// A signal to a process, if it still is the one.
-    Signal {
-        /// Which.
-        holder: &'c Holder,
-        /// SIGKILL instead of SIGTERM.
-        kill: bool,
-    },
-    /// A file that says that the machine is isolated.
-    Mark {
-        /// Which file, in the state directory.
-        name: &'c str,
-        /// What it says.
-        text: &'c str,
-    },
-    /// The end of that file.
-    Unmark {
-        /// Which file.
-        name: &'c str,
-    },
-    /// An event for people.
-    Post {
-        /// To where.
-        url: &'c str,
-        /// With which token.
-        token: Option<&'c str>,
-        /// A CloudEvent.
-        body: &'c str,
-        /// How long to try.
-        timeout: Duration,
-    },
-}
-
-/// What became of a change.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Did {
-    /// A dry run: what would have been done.
-    Would(String),
-    /// A command ended.
-    Ran(Outcome),
-    /// Done.
-    Done,
-    /// Not done.
-    Failed(String),
 }
 
 /// The right to change something for one step. Only [`Gate::begin`] gives it.
@@ -119,6 +74,8 @@ pub struct Beginning {
     pub isolation: Option<Isolation>,
     /// The log before a repair.
     pub marks: Option<Vec<Mark>>,
+    /// Jobs whose pods are moved.
+    pub moved: Vec<Moved>,
 }
 
 /// The gate. See the head of this file.
@@ -130,6 +87,10 @@ pub struct Gate<'g> {
     eyes: &'g dyn Eyes,
     stop: &'g AtomicBool,
     until: Option<Instant>,
+    /// The cluster, where there is one.
+    hands: Option<Rc<Hands>>,
+    /// What must be held meanwhile.
+    lease: Option<&'g Lease>,
 }
 
 impl std::fmt::Debug for Gate<'_> {
@@ -141,7 +102,16 @@ impl std::fmt::Debug for Gate<'_> {
 impl<'g> Gate<'g> {
     /// A gate that lets nothing pass, and says what would.
     pub fn dry(directory: &Path, policy: &'g Policy, eyes: &'g dyn Eyes, stop: &'g AtomicBool) -> Gate<'g> {
-        Gate { journal: None, directory: directory.to_owned(), policy, eyes, stop, until: None }
+        Gate {
+            journal: None,
+            directory: directory.to_owned(),
+            policy,
+            eyes,
+            stop,
+            until: None,
+            hands: None,
+            lease: None,
+        }
     }
 
     /// A gate that lets pass what the rules allow, until a moment.
@@ -153,7 +123,35 @@ impl<'g> Gate<'g> {
         stop: &'g AtomicBool,
         until: Option<Instant>,
     ) -> Gate<'g> {
-        Gate { journal: Some(journal), directory: directory.to_owned(), policy, eyes, stop, until }
+        let directory = directory.to_owned();
+        Gate { journal: Some(journal), directory, policy, eyes, stop, until, hands: None, lease: None }
+    }
+
+    /// The same, with hands in a cluster.
+    pub fn in_cluster(mut self, hands: Option<Rc<Hands>>) -> Gate<'g> {
+        self.hands = hands;
+        self
+    }
+
+    /// The same, for as long as a lease is held.
+    pub fn under(mut self, lease: Option<&'g Lease>) -> Gate<'g> {
+        self.lease = lease;
+        self
+    }
+
+    /// The hands in a cluster, for looking.
+    pub fn hands(&self) -> Option<Rc<Hands>> {
+        self.hands.clone()
+    }
+
+    /// The rules.
+    pub fn policy(&self) -> &'g Policy {
+        self.policy
+    }
+
+    /// Who acts, for others to see.
+    pub fn who(&self) -> String {
+        self.journal.as_ref().map_or_else(|| "aictl".to_owned(), |journal| journal.author().who.clone())
     }
 
     /// Whether nothing is changed.
@@ -172,6 +170,10 @@ impl<'g> Gate<'g> {
     /// # Errors
     /// If not: why.
     pub fn check(&self, kind: Option<StepKind>, timeout: Duration) -> Result<(), Held> {
+        self.check_with(kind, timeout, false)
+    }
+
+    fn check_with(&self, kind: Option<StepKind>, timeout: Duration, now: bool) -> Result<(), Held> {
         if Path::new(&self.policy.kill_switch).exists() {
             return Err(Held::Stopped(format!("{} is there", self.policy.kill_switch)));
         }
@@ -187,7 +189,20 @@ impl<'g> Gate<'g> {
         {
             return Err(Held::Hours(refusal.why));
         }
-        Ok(())
+        // Last, since it may wait for a server that is away: a dry run does not.
+        let Some(hands) = self.hands.as_ref().filter(|_| !self.is_dry()) else { return Ok(()) };
+        match hands.is_stopped(now, STOP_PATIENCE) {
+            Ok(false) => {}
+            Ok(true) => {
+                return Err(Held::Stopped(format!("{}/{} is there", hands.namespace(), super::hands::STOP)));
+            }
+            // Who can't see whether he may, may not.
+            Err(error) => return Err(Held::Blind(words(&error))),
+        }
+        match self.lease.map(|lease| hands.keep(lease)) {
+            Some(LeaseHeld::Lost(why)) => Err(Held::Lost(why)),
+            _ => Ok(()),
+        }
     }
 
     /// Begins a step: asks the rules, then has the journal know.
@@ -203,9 +218,9 @@ impl<'g> Gate<'g> {
         timeout: Duration,
         beginning: Beginning,
     ) -> Result<Pass, Held> {
-        self.check(Some(kind), timeout)?;
-        let Beginning { isolation, marks } = beginning;
-        self.write(Event::Began { incident: incident.to_owned(), attempt, step, kind, isolation, marks })?;
+        self.check_with(Some(kind), timeout, true)?;
+        let Beginning { isolation, marks, moved } = beginning;
+        self.write(Event::Began { incident: incident.to_owned(), attempt, step, kind, isolation, marks, moved })?;
         Ok(Pass { incident: incident.to_owned(), attempt, step, kind, dry: self.is_dry() })
     }
 
@@ -321,7 +336,7 @@ impl<'g> Gate<'g> {
         if pass.dry || self.is_dry() {
             return Ok(Did::Would(change.describe()));
         }
-        self.check(None, Duration::ZERO)?;
+        self.check_with(None, Duration::ZERO, true)?;
         Ok(self.perform(change))
     }
 
@@ -356,6 +371,10 @@ impl<'g> Gate<'g> {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => Did::Failed(error.to_string()),
                 _ => Did::Done,
             },
+            Change::Cluster { change, timeout } => match &self.hands {
+                Some(hands) => change.perform(hands, *timeout),
+                None => Did::Later("no cluster is connected: run with --cluster".to_owned()),
+            },
             Change::Post { url, token, body, timeout } => match post::post(url, *token, body, *timeout) {
                 Ok(()) => Did::Done,
                 Err(error) => Did::Failed(error),
@@ -379,21 +398,6 @@ impl<'g> Gate<'g> {
         match rustix::process::pidfd_send_signal(handle, signal) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
             Err(error) => Err(format!("pid {}: {error}", holder.pid)),
-        }
-    }
-}
-
-impl Change<'_> {
-    /// What it does, for people.
-    pub fn describe(&self) -> String {
-        match self {
-            Change::Run { words, .. } => format!("run: {}", words.join(" ")),
-            Change::Signal { holder, kill } => {
-                format!("{} {} ({})", if *kill { "SIGKILL to" } else { "SIGTERM to" }, holder.pid, holder.name)
-            }
-            Change::Mark { name, .. } => format!("write {name}"),
-            Change::Unmark { name } => format!("remove {name}"),
-            Change::Post { url, .. } => format!("POST to {url}"),
         }
     }
 }

@@ -1,16 +1,21 @@
 //! Takes a node out of service, and puts it back. Only what was taken out by us is put back, and
 //! only when no other incident needs it out.
 
-use super::gate::{Beginning, Change, Gate, Held};
+use super::change::Change;
+use super::gate::{Beginning, Gate, Held};
 use super::steps::{Doing, End, done, failed, judged, skipped};
-use crate::fault::playbook::{History, Incident, Isolation, StepState};
+use super::{Eyes, outside};
+use crate::fault::playbook::{History, Incident, Isolation, Means, StepKind, StepState};
 
 /// The marker file of an incident, in the state directory.
 pub fn marker(incident: &str) -> String {
     format!("isolated/{incident}")
 }
 
-pub fn isolate(doing: &Doing<'_>, gate: &mut Gate<'_>) -> Result<End, Held> {
+pub fn isolate(doing: &Doing<'_>, gate: &mut Gate<'_>, eyes: &dyn Eyes) -> Result<End, Held> {
+    if doing.step.by.is_some_and(Means::is_of_the_cluster) {
+        return outside::isolate(doing, gate, eyes);
+    }
     let (incident, step) = (doing.incident, doing.step);
     let ours = doing.past().and_then(|past| past.isolation.as_ref());
     if ours.is_some_and(|isolation| isolation.done) && !doing.cut_off() {
@@ -29,7 +34,7 @@ pub fn isolate(doing: &Doing<'_>, gate: &mut Gate<'_>) -> Result<End, Held> {
         return skipped("out of service already, and not by aictl");
     }
     let timeout = step.timeout().0;
-    let beginning = Beginning { isolation: Some(Isolation { undo, done: false }), ..Beginning::default() };
+    let beginning = Beginning { isolation: Some(Isolation { undo, ..Isolation::default() }), ..Beginning::default() };
     let pass = gate.begin(&incident.id, incident.attempt, doing.index, step.step, timeout, beginning)?;
     let (mut state, mut why) = (StepState::Done, String::new());
     if !command.is_empty() && !shared {
@@ -47,8 +52,18 @@ pub fn isolate(doing: &Doing<'_>, gate: &mut Gate<'_>) -> Result<End, Held> {
     Ok(End::Is(state, why))
 }
 
-pub fn restore(doing: &Doing<'_>, gate: &mut Gate<'_>) -> Result<End, Held> {
+pub fn restore(doing: &Doing<'_>, gate: &mut Gate<'_>, eyes: &dyn Eyes) -> Result<End, Held> {
     let incident = doing.incident;
+    let means = match doing.past() {
+        Some(past) => past.isolation.as_ref().and_then(|isolation| isolation.means),
+        None => {
+            let isolates = incident.steps.iter().find(|step| step.step == StepKind::Isolate);
+            isolates.and_then(|step| step.settings.by).filter(|by| by.is_of_the_cluster())
+        }
+    };
+    if let Some(means) = means {
+        return outside::restore(doing, gate, eyes, means);
+    }
     let undo = match doing.past().map(|past| &past.isolation) {
         Some(Some(isolation)) => isolation.undo.clone(),
         Some(None) => return skipped("not isolated by aictl"),

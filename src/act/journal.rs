@@ -10,8 +10,14 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::hands::Sheet;
 use super::record::{Event, Record};
 use crate::fault::playbook::Clock;
+
+/// An object of a cluster holds a megabyte; from here on old incidents make room.
+const SHEET: usize = 600 * 1024;
+/// What was closed longer ago than this counts for no rule with its usual settings.
+const KEPT: jiff::SignedDuration = jiff::SignedDuration::from_hours(72);
 
 /// Name of the file in the state directory.
 const FILE: &str = "journal.jsonl";
@@ -56,15 +62,111 @@ pub struct Author {
 /// The journal of one machine.
 #[derive(Debug)]
 pub struct Journal {
-    path: PathBuf,
-    file: File,
-    /// Up to here all lines are whole.
-    length: u64,
+    paper: Paper,
     records: Vec<Record>,
     author: Author,
 }
 
+/// On what it is written.
+#[derive(Debug)]
+enum Paper {
+    /// A file; up to `length` all its lines are whole.
+    File { path: PathBuf, file: File, length: u64 },
+    /// An object of a cluster.
+    Sheet(Sheet),
+}
+
+impl Paper {
+    fn place(&self) -> String {
+        match self {
+            Paper::File { path, .. } => path.display().to_string(),
+            Paper::Sheet(sheet) => sheet.place(),
+        }
+    }
+
+    fn append(&mut self, line: &[u8], before: &[Record]) -> io::Result<()> {
+        match self {
+            Paper::File { file, length, .. } => {
+                let written = file.seek(SeekFrom::Start(*length)).and_then(|_| {
+                    let (first, second) = line.split_at(line.len() / 2);
+                    if dies_soon() {
+                        file.write_all(first)?;
+                        die_here();
+                        file.write_all(second)?;
+                    } else {
+                        file.write_all(line)?;
+                    }
+                    die_here();
+                    file.sync_data()
+                });
+                if let Err(error) = written {
+                    // A full disk takes part of a line.
+                    let _ = file.set_len(*length);
+                    return Err(error);
+                }
+                *length += line.len() as u64;
+                Ok(())
+            }
+            Paper::Sheet(sheet) => {
+                let mut text = sheet.text().to_owned();
+                if text.len() > SHEET {
+                    text = shorter(before)?;
+                }
+                text.push_str(&String::from_utf8_lossy(line));
+                die_here();
+                sheet.write(text)
+            }
+        }
+    }
+}
+
+/// The lines without those of incidents that were over long ago.
+fn shorter(records: &[Record]) -> io::Result<String> {
+    let Some(now) = records.last().map(|record| record.at) else { return Ok(String::new()) };
+    let closed = |id: &str| {
+        let of = records.iter().rev().find(|record| record.event.incident() == Some(id));
+        of.is_some_and(|last| {
+            let over = matches!(&last.event, Event::Closed { standing, .. }
+                if matches!(standing, crate::fault::playbook::Standing::Restored | crate::fault::playbook::Standing::Undone));
+            over && now.duration_since(last.at) > KEPT
+        })
+    };
+    let mut text = String::new();
+    for record in records {
+        let old = match record.event.incident() {
+            Some(id) => closed(id),
+            None => now.duration_since(record.at) > KEPT,
+        };
+        if !old {
+            text.push_str(&String::from_utf8_lossy(&line(record).map_err(io::Error::other)?));
+        }
+    }
+    Ok(text)
+}
+
 impl Journal {
+    /// The journal of a node in an object of its cluster. The caller holds the lease.
+    ///
+    /// # Errors
+    /// If it is damaged.
+    pub fn on(sheet: Sheet, author: Author) -> Result<Journal, JournalError> {
+        let records = Journal::of_text(sheet.text(), &sheet.place())?;
+        Ok(Journal { paper: Paper::Sheet(sheet), records, author })
+    }
+
+    /// The records of such an object's text.
+    ///
+    /// # Errors
+    /// If it is damaged.
+    pub fn of_text(text: &str, place: &str) -> Result<Vec<Record>, JournalError> {
+        let (records, length) = parse(text.as_bytes(), Path::new(place), true)?;
+        if (length as usize) < text.len() {
+            // Such a text is written as a whole; a part of it was written by somebody else.
+            return Err(JournalError::Damaged { path: place.to_owned(), line: records.len() + 1 });
+        }
+        Ok(records)
+    }
+
     /// Opens the journal of a state directory, and makes both if they are not there. The caller
     /// holds the lock.
     ///
@@ -82,7 +184,7 @@ impl Journal {
         let mut file = file.map_err(failed("open", &path))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(failed("read", &path))?;
-        let (records, length) = parse(&bytes, &path)?;
+        let (records, length) = parse(&bytes, &path, false)?;
         if (length as usize) < bytes.len() {
             // Kept for people, then taken off.
             let torn = directory.join(format!("journal.torn-{length}"));
@@ -92,7 +194,7 @@ impl Journal {
         // Whether it can be written is known before anything is done.
         file.sync_all().map_err(failed("write", &path))?;
         File::open(directory).and_then(|d| d.sync_all()).map_err(failed("write", directory))?;
-        Ok(Journal { path, file, length, records, author })
+        Ok(Journal { paper: Paper::File { path, file, length }, records, author })
     }
 
     /// The records of a state directory, without changing anything; none if there is no journal.
@@ -102,10 +204,15 @@ impl Journal {
     pub fn read(directory: &Path) -> Result<Vec<Record>, JournalError> {
         let path = directory.join(FILE);
         match std::fs::read(&path) {
-            Ok(bytes) => Ok(parse(&bytes, &path)?.0),
+            Ok(bytes) => Ok(parse(&bytes, &path, false)?.0),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(source) => Err(JournalError::Io { what: "read", path: path.display().to_string(), source }),
         }
+    }
+
+    /// Who writes.
+    pub fn author(&self) -> &Author {
+        &self.author
     }
 
     /// All that happened.
@@ -127,28 +234,13 @@ impl Journal {
             who: self.author.who.clone(),
             event,
         };
-        let failed = |source| JournalError::Io { what: "write", path: self.path.display().to_string(), source };
-        let line = line(&record).map_err(|error| failed(io::Error::other(error)))?;
+        let place = self.paper.place();
+        let failed = |source| JournalError::Io { what: "write", path: place, source };
+        let line = line(&record).map_err(io::Error::other);
         die_here();
-        let written = self.file.seek(SeekFrom::Start(self.length)).and_then(|_| {
-            let (first, second) = line.split_at(line.len() / 2);
-            if dies_soon() {
-                self.file.write_all(first)?;
-                die_here();
-                self.file.write_all(second)?;
-            } else {
-                self.file.write_all(&line)?;
-            }
-            die_here();
-            self.file.sync_data()
-        });
-        if let Err(error) = written {
-            // A full disk takes part of a line.
-            let _ = self.file.set_len(self.length);
-            return Err(failed(error));
-        }
+        let written = line.and_then(|line| self.paper.append(&line, &self.records));
+        written.map_err(failed)?;
         die_here();
-        self.length += line.len() as u64;
         self.records.push(record);
         Ok(())
     }
@@ -168,8 +260,8 @@ fn line(record: &Record) -> serde_json::Result<Vec<u8>> {
     Ok(line)
 }
 
-/// The records, and up to where the bytes are whole.
-fn parse(bytes: &[u8], path: &Path) -> Result<(Vec<Record>, u64), JournalError> {
+/// The records, and up to where the bytes are whole. `gaps`: old records may have been left out.
+fn parse(bytes: &[u8], path: &Path, gaps: bool) -> Result<(Vec<Record>, u64), JournalError> {
     let mut records: Vec<Record> = Vec::new();
     let mut length = 0;
     for (i, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
@@ -179,7 +271,8 @@ fn parse(bytes: &[u8], path: &Path) -> Result<(Vec<Record>, u64), JournalError> 
             break;
         }
         let record = checked(line).ok_or_else(damaged)?;
-        if record.seq != records.last().map_or(0, |record| record.seq) + 1 {
+        let last = records.last().map_or(0, |record| record.seq);
+        if record.seq <= last || (record.seq != last + 1 && !gaps) {
             return Err(damaged());
         }
         records.push(record);
@@ -260,7 +353,7 @@ pub(super) mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut whole = journal(directory.path());
         whole.append(seen("x"), &clock(1.0)).unwrap();
-        let one = whole.length as usize;
+        let one = std::fs::metadata(directory.path().join(FILE)).unwrap().len() as usize;
         whole.append(seen("y"), &clock(2.0)).unwrap();
         let path = directory.path().join(FILE);
         let bytes = std::fs::read(&path).unwrap();

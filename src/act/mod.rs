@@ -5,12 +5,17 @@
 //! moment of acting, and the journal knows of each step before it begins and after it ended.
 //! Never decides what is wrong: it carries out what the plan says, and gives up to a human.
 
+mod change;
 mod command;
 mod event;
+mod evict;
 mod gate;
+mod hands;
 mod isolation;
+mod jobs;
 mod journal;
 mod lock;
+mod outside;
 mod post;
 pub mod publish;
 mod record;
@@ -19,14 +24,16 @@ mod run;
 mod steps;
 mod verify;
 
+pub use change::words as cluster_words;
 pub use gate::{Gate, Held};
+pub use hands::{Hands, Lease, LeaseError, NodeView, STOP, Sheet};
 pub use journal::{Author, Journal, JournalError};
 pub use lock::{Lock, LockError};
 pub use record::{Event, Record};
 pub use replay::history;
 pub use run::Run;
 
-use crate::fault::playbook::Clock;
+use crate::fault::playbook::{Clock, Reach};
 use crate::fault::{Check, Finding};
 
 /// What was seen at some moment.
@@ -57,6 +64,14 @@ pub struct Holder {
 pub trait Eyes {
     /// This machine's name.
     fn node(&self) -> &str;
+    /// This machine's own identifier (/etc/machine-id), which kubelets tell, too.
+    fn machine_id(&self) -> Option<&str> {
+        None
+    }
+    /// How far what is done reaches.
+    fn reach(&self) -> Reach {
+        Reach::Machine
+    }
     /// This boot.
     fn boot_id(&self) -> &str;
     /// The clocks.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::Finding;
-use crate::fault::playbook::{DeviceKey, Isolation, Mark, Standing, StepKind, StepState, Task};
+use crate::fault::playbook::{DeviceKey, Isolation, Mark, Moved, Standing, StepKind, StepState, Task};
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -66,6 +66,9 @@ pub enum Event {
         /// The log as it was, if the step repairs.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         marks: Option<Vec<Mark>>,
+        /// The jobs whose pods it moves.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        moved: Vec<Moved>,
     },
     /// A step ended.
     Ended {

@@ -43,6 +43,7 @@ fn take(history: &mut History, record: &Record, ago_s: f64) {
                 tasks: tasks.clone(),
                 began: vec![None; tasks.len()],
                 isolation: before.and_then(|past| past.isolation),
+                moved: Vec::new(),
                 before: None,
                 after: None,
             });
@@ -52,11 +53,21 @@ fn take(history: &mut History, record: &Record, ago_s: f64) {
             past.tasks.push((**task).clone());
             past.began.push(None);
         }
-        Event::Began { incident, step, isolation, marks, .. } => {
+        Event::Began { incident, step, isolation, marks, moved, .. } => {
             let Some(past) = past(history, incident) else { return };
             if isolation.is_some() {
                 // From here on it may have happened.
                 past.isolation.clone_from(isolation);
+            }
+            for job in moved {
+                match past.moved.iter_mut().find(|known| known.owner_uid == job.owner_uid) {
+                    Some(known) => {
+                        let new = job.pods.iter().filter(|pod| !known.pods.contains(pod)).cloned();
+                        let new: Vec<String> = new.collect();
+                        known.pods.extend(new);
+                    }
+                    None => past.moved.push(job.clone()),
+                }
             }
             if past.before.is_none() {
                 past.before.clone_from(marks);

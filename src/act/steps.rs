@@ -3,10 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+use super::change::{Change, Did};
 use super::command::Ending;
-use super::gate::{Beginning, Change, Did, Gate, Held};
-use super::{Eyes, Holder, event, isolation, verify};
-use crate::fault::playbook::{Filling, History, Incident, Mark, Past, Step, StepKind, StepState};
+use super::gate::{Beginning, Gate, Held};
+use super::{Eyes, Holder, event, evict, isolation, jobs, outside, verify};
+use crate::fault::playbook::{Filling, History, Incident, Mark, Past, Reach, Step, StepKind, StepState};
 
 /// What became of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +47,7 @@ pub fn skipped(why: impl Into<String>) -> Result<End, Held> {
     Ok(End::Is(StepState::Skipped, why.into()))
 }
 
-fn wait(why: impl Into<String>) -> Result<End, Held> {
+pub fn wait(why: impl Into<String>) -> Result<End, Held> {
     Ok(End::Wait(why.into()))
 }
 
@@ -80,7 +81,8 @@ impl<'d> Doing<'d> {
         self.incident.finding.device.pci.as_deref().filter(|_| !restarts && !self.reaches_peers())
     }
 
-    fn reaches_peers(&self) -> bool {
+    /// Whether more than one GPU is hit.
+    pub fn reaches_peers(&self) -> bool {
         !matches!(self.incident.finding.scope.as_str(), "gpu" | "process" | "none" | "device" | "job")
     }
 
@@ -114,7 +116,8 @@ pub fn judged(did: Did) -> (StepState, String) {
     match did {
         Did::Would(what) => (StepState::Planned, format!("would {what}")),
         Did::Done => (StepState::Done, String::new()),
-        Did::Failed(why) => (StepState::Failed, why),
+        Did::Said(what) => (StepState::Done, what),
+        Did::Failed(why) | Did::Later(why) => (StepState::Failed, why),
         Did::Ran(outcome) => {
             let how = match outcome.ending {
                 Ending::Exit(0) => return (StepState::Done, outcome.said),
@@ -134,17 +137,27 @@ pub fn perform(doing: &Doing<'_>, gate: &mut Gate<'_>, eyes: &dyn Eyes) -> Resul
     // A command that outlived its run could undo what comes after it, or be a reset at work.
     let patience = if doing.cut_off() { doing.step.timeout().0 } else { Duration::ZERO };
     let kind = doing.step.step;
-    if (doing.cut_off() || kind.repairs()) && kind != StepKind::Reboot && !gate.wait_for_commands(patience) {
+    let commands = kind != StepKind::Reboot && eyes.reach() != Reach::Central;
+    if commands && (doing.cut_off() || kind.repairs()) && !gate.wait_for_commands(patience) {
         return wait("a command of an earlier step is still at work");
     }
+    if eyes.reach() == Reach::Central && kind.is_on_the_machine() {
+        return wait("left to the node's own agent: aictl remediate --apply --watch there");
+    }
     match doing.step.step {
-        StepKind::Isolate => isolation::isolate(doing, gate),
-        StepKind::Restore => isolation::restore(doing, gate),
+        StepKind::Isolate => isolation::isolate(doing, gate, eyes),
+        StepKind::Restore => isolation::restore(doing, gate, eyes),
         StepKind::Notify | StepKind::HandOver => tell(doing, gate, eyes),
-        StepKind::Checkpoint => doing.run(gate, &doing.step.command, Beginning::default()),
-        StepKind::Evict => Ok(End::Is(StepState::Refused, "needs a cluster connection".to_owned())),
+        StepKind::Checkpoint => match &doing.step.save {
+            Some(save) => jobs::checkpoint(doing, gate, save),
+            None => doing.run(gate, &doing.step.command, Beginning::default()),
+        },
+        StepKind::Evict => evict::evict(doing, gate),
+        StepKind::Resume => jobs::resume(doing, gate),
         StepKind::StopHolders => stop_holders(doing, gate, eyes),
-        StepKind::ResetGpu | StepKind::RestartService | StepKind::Script => repair(doing, gate, eyes),
+        StepKind::ResetGpu | StepKind::RestartService | StepKind::RestartPod | StepKind::Script => {
+            repair(doing, gate, eyes)
+        }
         StepKind::Reboot => reboot(doing, gate, eyes),
         StepKind::Verify => verify::verify(doing, gate, eyes),
     }
@@ -174,6 +187,9 @@ fn tell(doing: &Doing<'_>, gate: &mut Gate<'_>, eyes: &dyn Eyes) -> Result<End, 
     } else if gate.is_dry() {
         (state, why) = (StepState::Planned, "would leave it to a human".to_owned());
     }
+    if kind == StepKind::HandOver && !gate.is_dry() {
+        outside::tell(doing, gate, &pass, eyes, "AictlHandedOver", &format!("a human is needed: {why}"))?;
+    }
     gate.end(pass, state, &why, None)?;
     Ok(End::Is(state, why))
 }
@@ -199,7 +215,7 @@ fn stop_holders(doing: &Doing<'_>, gate: &mut Gate<'_>, eyes: &dyn Eyes) -> Resu
         for holder in holders {
             match gate.change(&pass, &Change::Signal { holder, kill })? {
                 Did::Would(what) | Did::Failed(what) => said.push(what),
-                Did::Done | Did::Ran(_) => {}
+                _ => {}
             }
         }
         Ok(said)
@@ -284,11 +300,18 @@ fn repair(doing: &Doing<'_>, gate: &mut Gate<'_>, eyes: &dyn Eyes) -> Result<End
     }
     if doing.past().is_some_and(crate::fault::playbook::Past::repair_began) {
         // The first repair may have helped; those after it belong to it.
-        return doing.run(gate, &step.command, Beginning::default());
+        return carry_out(doing, gate, Beginning::default());
     }
     match before(doing, eyes)? {
         Err(end) => Ok(end),
-        Ok(marks) => doing.run(gate, &step.command, Beginning { marks: Some(marks), ..Beginning::default() }),
+        Ok(marks) => carry_out(doing, gate, Beginning { marks: Some(marks), ..Beginning::default() }),
+    }
+}
+
+fn carry_out(doing: &Doing<'_>, gate: &mut Gate<'_>, beginning: Beginning) -> Result<End, Held> {
+    match doing.step.step {
+        StepKind::RestartPod => evict::restart_pod(doing, gate, beginning),
+        _ => doing.run(gate, &doing.step.command, beginning),
     }
 }
 

@@ -94,7 +94,7 @@ fn burn_in(doing: &Doing<'_>, gate: &mut Gate<'_>, marks: Vec<Mark>) -> Result<E
     let pass = gate.begin(&incident.id, incident.attempt, doing.index, step.step, timeout, Beginning::default())?;
     if !words.is_empty() {
         let environment = doing.environment();
-        let change = super::gate::Change::Run { words: &words, environment: &environment, timeout };
+        let change = super::change::Change::Run { words: &words, environment: &environment, timeout };
         let (state, why) = judged(gate.change(&pass, &change)?);
         if state != StepState::Done {
             gate.end(pass, state, &why, None)?;

@@ -48,7 +48,21 @@ impl Cluster {
     /// # Errors
     /// If there is no configuration, it is wrong, or it names a context that it doesn't have.
     pub async fn connect(options: &Options) -> Result<Cluster, ClusterError> {
+        Cluster::connect_as(options, true).await
+    }
+
+    /// The same for those who wait by rules of their own: a request that is refused for now (429, 503)
+    /// comes back at once. Eviction says 429 where a budget forbids it.
+    ///
+    /// # Errors
+    /// As [`Cluster::connect`].
+    pub async fn connect_impatiently(options: &Options) -> Result<Cluster, ClusterError> {
+        Cluster::connect_as(options, false).await
+    }
+
+    async fn connect_as(options: &Options, retrying: bool) -> Result<Cluster, ClusterError> {
         let (mut config, name) = configuration(options).await?;
+        config.default_retry = retrying;
         config.connect_timeout = Some(CONNECT);
         config.read_timeout = Some(SILENCE);
         config.write_timeout = Some(SILENCE);

@@ -5,7 +5,9 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
 /// Longest record the kernel hands out (CONSOLE_EXT_LOG_MAX).
@@ -45,6 +47,13 @@ impl KernelLog {
     /// Records that were overwritten before they could be read.
     pub fn lost(&self) -> u64 {
         self.lost
+    }
+
+    /// Waits for a record that is not read yet, at most so long; whether there is one.
+    pub fn wait(&self, timeout: Duration) -> bool {
+        let mut polled = [PollFd::new(&self.file, PollFlags::IN | PollFlags::ERR)];
+        let timeout = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: timeout.subsec_nanos().into() };
+        matches!(rustix::event::poll(&mut polled, Some(&timeout)), Ok(ready) if ready > 0)
     }
 
     /// Hands every record there is, without its dictionary, to `take`.

@@ -16,6 +16,12 @@ pub fn boot_id() -> Option<String> {
     Some(text.trim().to_owned())
 }
 
+/// Identifier of this machine, the same over restarts.
+pub fn machine_id() -> Option<String> {
+    let text = fs::read_to_string("/etc/machine-id").ok()?;
+    Some(text.trim().to_owned()).filter(|id| !id.is_empty())
+}
+
 /// Time since boot, with the time asleep: what the kernel's log counts in runs up to it.
 pub fn uptime() -> Duration {
     let time = clock_gettime(ClockId::Boottime);

@@ -19,6 +19,9 @@ pub struct Args {
     /// Of one incident only
     #[arg(value_name = "INCIDENT")]
     incident: Option<String>,
+    /// Of central runs, whose journals are in the cluster
+    #[arg(long, conflicts_with = "state_dir")]
+    cluster: bool,
     /// Where the journal is [default: /var/lib/aictl as root, else $XDG_STATE_HOME/aictl]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     state_dir: Option<PathBuf>,
@@ -46,7 +49,10 @@ struct ShownIncident<'h> {
 /// Prints the journal.
 pub fn run(args: &Args, settings: &Settings) -> Done {
     let directory = state_directory(args.state_dir.as_deref());
-    let records = Journal::read(&directory).map_err(journal_trouble)?;
+    let records = match args.cluster {
+        true => super::central::records(&*super::hands(settings, std::sync::Arc::default())?)?,
+        false => Journal::read(&directory).map_err(journal_trouble)?,
+    };
     let sight = Sight::new(None, Vec::new(), Pretend::default())?;
     let history = act::history(&records, &sight.clock(), sight.boot_id());
     let wanted = |id: &str| args.incident.as_deref().is_none_or(|wanted| wanted == id);

@@ -1,21 +1,28 @@
 //! `aictl remediate`: carry a fault from its discovery to a verified machine, or to a human.
 
+mod central;
 mod history;
 mod once;
 mod render;
 mod sight;
 mod undo;
+mod wake;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use clap::{Subcommand, ValueHint};
 
 use super::Done;
+use super::env;
 use super::error::{BLIND, DONE, Error, FOUND, INTERRUPTED};
 use super::interrupt::Interrupt;
 use super::settings::{OutputFormat, Settings};
 use super::values::Length;
+use crate::act::Hands;
 use crate::fault::playbook::Playbook;
 use sight::{Pretend, Sight};
 
@@ -26,7 +33,7 @@ use sight::{Pretend, Sight};
 /// that was cut off is gone on with by the next one.
 #[derive(Debug, clap::Args)]
 #[command(
-    override_usage = "aictl remediate [OPTIONS] [--dry-run | --apply] [--once | --watch]\n       aictl remediate history [OPTIONS]\n       aictl remediate undo [OPTIONS] [INCIDENT]",
+    override_usage = "aictl remediate [OPTIONS] [--dry-run | --apply] [--once | --watch]\n       aictl remediate [OPTIONS] <NODE>... [--apply]\n       aictl remediate history [OPTIONS]\n       aictl remediate undo [OPTIONS] [INCIDENT]",
     args_conflicts_with_subcommands = true,
     after_help = EXAMPLES,
     after_long_help = AFTER_LONG_HELP
@@ -34,6 +41,12 @@ use sight::{Pretend, Sight};
 pub struct Args {
     #[command(subcommand)]
     what: Option<What>,
+    /// Nodes of the cluster, from anywhere; what only the machine can do is left to its own agent
+    #[arg(value_name = "NODE", conflicts_with_all = ["local", "kernel_log", "cluster", "watch", "checks"])]
+    nodes: Vec<String>,
+    /// The same for nodes with these labels; an empty selector is refused
+    #[arg(short = 'l', long, value_name = "LABELS", conflicts_with_all = ["nodes", "local", "kernel_log", "cluster", "watch", "checks"])]
+    selector: Option<String>,
     /// Playbook; `extends: default` in it keeps the built-in rules
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     playbook: Option<PathBuf>,
@@ -76,6 +89,15 @@ pub struct Args {
     /// Where the journal is [default: /var/lib/aictl as root, else $XDG_STATE_HOME/aictl]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     state_dir: Option<PathBuf>,
+    /// Isolate, evict and ask how many nodes are out of service through the cluster's API
+    ///
+    /// The cluster is that of --kubeconfig and --context, or of the pod that aictl runs in. Without
+    /// this no cluster is ever spoken to. -n names aictl's own namespace there (default: aictl).
+    #[arg(long, conflicts_with = "kernel_log")]
+    cluster: bool,
+    /// This machine's name in the cluster [default: its host name]
+    #[arg(long, value_name = "NAME", env = env::NODE, hide_env = true, requires = "cluster")]
+    node: Option<String>,
     /// Make something up (for tests): now=TIME, up=SECONDS, boot=ID, root=DIR, diagnose=PROGRAM
     #[arg(long, value_name = "KEY=VALUE", hide = true)]
     pretend: Vec<String>,
@@ -96,6 +118,7 @@ Examples:
   aictl remediate --kernel-log dmesg.txt              and about this log?
   sudo aictl remediate --apply --once                 do it; for cron
   sudo aictl remediate --apply --watch --playbook site.yaml
+  sudo aictl remediate --apply --watch --cluster      and isolate the node in its cluster
   sudo aictl remediate history                        who did what, when and why
   sudo aictl remediate undo                           take our isolation back"
     };
@@ -123,10 +146,20 @@ pub fn run(args: Args, settings: &Settings) -> Done {
     let playbook = playbook(args.playbook.as_deref())?;
     let catalogue = super::diagnose::catalogue::load(&args.catalogue)?;
     let pretend = Pretend::of(&args.pretend)?;
+    if !args.nodes.is_empty() || args.selector.is_some() {
+        return central(&args, &playbook, &catalogue, &pretend, settings);
+    }
     let sight = Sight::new(playbook.policy.time_zone.as_deref(), args.catalogue.clone(), pretend)?;
     let directory = state_directory(args.state_dir.as_deref());
-    let sight = sight.looking(args.checks.clone(), &directory);
+    let mut sight = sight.looking(args.checks.clone(), &directory);
     let interrupt = Interrupt::catch().map_err(|error| Error::failed("cannot catch signals", error))?;
+    let hands = match args.cluster {
+        true => {
+            sight = sight.in_cluster(args.node.clone());
+            Some(hands(settings, interrupt.shared())?)
+        }
+        false => None,
+    };
     let once = once::Once {
         playbook: &playbook,
         catalogue: &catalogue,
@@ -137,6 +170,7 @@ pub fn run(args: Args, settings: &Settings) -> Done {
         deadline: args.deadline.0,
         wait: args.wait.0,
         stop: interrupt.flag(),
+        hands,
     };
     if !args.watch {
         let report = if args.apply { once.apply()? } else { once.dry_run()? };
@@ -151,9 +185,15 @@ pub fn run(args: Args, settings: &Settings) -> Done {
 
 fn watch(args: &Args, once: &once::Once<'_>, interrupt: &Interrupt, settings: &Settings) -> Done {
     let mut last = None;
+    let mut wake = wake::Wake::new(once.sight.trusts(), args.findings.is_none());
+    let mut at_once = false;
     while !interrupt.is_set() {
         let since = Instant::now();
-        let said = if args.apply { once.apply() } else { once.dry_run() };
+        let said = match (args.apply, at_once) {
+            (true, true) => once.apply_at_once(),
+            (true, false) => once.apply(),
+            (false, _) => once.dry_run(),
+        };
         match said {
             // What stays as it was is not said again.
             Ok(report) if last.as_ref() != Some(&report) || report.did_something() => {
@@ -167,11 +207,62 @@ fn watch(args: &Args, once: &once::Once<'_>, interrupt: &Interrupt, settings: &S
                 let _ = error.error.show(&settings.ui);
             }
         }
-        while since.elapsed() < args.interval.0 && !interrupt.is_set() {
-            std::thread::sleep(Duration::from_millis(100).min(args.interval.0));
-        }
+        at_once = wake.sleep(args.interval.0.saturating_sub(since.elapsed()), || interrupt.is_set());
     }
     Ok(if interrupt.terminated() { DONE } else { INTERRUPTED })
+}
+
+fn central(
+    args: &Args,
+    playbook: &Playbook,
+    catalogue: &crate::fault::Catalogue,
+    pretend: &Pretend,
+    settings: &Settings,
+) -> Done {
+    let empty = |text: &String| text.trim().is_empty();
+    if args.nodes.iter().any(empty) || args.selector.as_ref().is_some_and(empty) {
+        return Err(Error::usage("an empty name or selector would mean every node").hint("say which: -l pool=training"));
+    }
+    let interrupt = Interrupt::catch().map_err(|error| Error::failed("cannot catch signals", error))?;
+    let hands = hands(settings, interrupt.shared())?;
+    let mut chosen: Vec<std::ffi::OsString> = args.nodes.iter().map(Into::into).collect();
+    if let Some(selector) = &args.selector {
+        chosen.extend(["-l".into(), selector.into()]);
+    }
+    let mut connection: Vec<std::ffi::OsString> = Vec::new();
+    for file in &args.catalogue {
+        connection.extend(["--catalogue".into(), file.into()]);
+    }
+    if let Some(file) = &settings.cluster.kubeconfig {
+        connection.extend(["--kubeconfig".into(), file.into()]);
+    }
+    if let Some(context) = &settings.cluster.context {
+        connection.extend(["--context".into(), context.into()]);
+    }
+    let central = central::Central {
+        playbook,
+        catalogue,
+        hands,
+        chosen,
+        connection,
+        findings: args.findings.as_deref(),
+        pretend,
+        zone: sight::zone(playbook.policy.time_zone.as_deref())?,
+        deadline: args.deadline.0,
+        wait: args.wait.0,
+        stop: interrupt.flag(),
+    };
+    let code = central.run(args.apply, settings)?;
+    Ok(if interrupt.is_set() { INTERRUPTED } else { code })
+}
+
+/// Namespace of aictl's own objects, unless -n names another.
+const NAMESPACE: &str = "aictl";
+
+/// The cluster that is meant.
+fn hands(settings: &Settings, stop: Arc<AtomicBool>) -> Result<Rc<Hands>, Error> {
+    let namespace = settings.cluster.namespace.as_deref().unwrap_or(NAMESPACE);
+    Ok(Rc::new(Hands::connect(&settings.cluster, namespace, stop)?))
 }
 
 /// The playbook that was asked for, or the built-in one.

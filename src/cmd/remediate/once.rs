@@ -2,14 +2,15 @@
 
 use std::io::Read;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use super::super::error::Kind;
 use super::sight::{self, Sight};
 use super::{BLIND, DONE, Done, Error, FOUND, OutputFormat, Settings, render, who};
-use crate::act::{self, Eyes, Gate, Held, Journal, Lock, LockError, Look, Run};
-use crate::fault::playbook::{Facts, History, Plan, Playbook, Standing, plan};
+use crate::act::{self, Eyes, Gate, Hands, Held, Journal, Lock, LockError, Look, Run};
+use crate::fault::playbook::{Facts, Fleet, History, PLAN_SCHEMA, Plan, Playbook, Standing, plan};
 use crate::fault::{Catalogue, Severity, State};
 
 /// All that a run needs.
@@ -24,7 +25,12 @@ pub struct Once<'o> {
     pub deadline: Duration,
     pub wait: Duration,
     pub stop: &'o AtomicBool,
+    /// The cluster, where one was asked for.
+    pub hands: Option<Rc<Hands>>,
 }
+
+/// How long a cluster that is away is waited for before anything is planned.
+const ASKING: Duration = Duration::from_secs(5);
 
 /// What a run said.
 #[derive(Debug, Clone, PartialEq)]
@@ -94,25 +100,35 @@ impl Once<'_> {
         let history = act::history(&records, &self.sight.clock(), self.sight.boot_id());
         let mut plan = self.plan(&look, &history);
         let gate = Gate::dry(self.directory, &self.playbook.policy, self.sight, self.stop);
-        let mut run = Run::new(gate, &self.playbook.policy, self.sight);
+        let mut run = Run::new(gate.in_cluster(self.hands.clone()), &self.playbook.policy, self.sight);
         let held = run.carry_out(&mut plan);
         report(&look, plan, &history, Vec::new(), held)
     }
 
     /// Does it.
     pub fn apply(&self) -> Result<Report, Trouble> {
+        self.apply_to(|| self.look())
+    }
+
+    /// Does it for what the kernel's log has just told of.
+    pub fn apply_at_once(&self) -> Result<Report, Trouble> {
+        let blind = |error: String| Error::new(Kind::Blind, format!("cannot look at the kernel's log: {error}"));
+        self.apply_to(|| self.sight.glance().map_err(blind))
+    }
+
+    fn apply_to(&self, look: impl Fn() -> Result<Look, Error>) -> Result<Report, Trouble> {
         let until = Instant::now() + self.deadline;
         let stop = || self.stop.load(std::sync::atomic::Ordering::Relaxed);
         let _lock = Lock::take(self.directory, self.wait, stop).map_err(lock_trouble)?;
         let author =
             act::Author { node: self.sight.node().to_owned(), boot_id: self.sight.boot_id().to_owned(), who: who() };
         let journal = Journal::open(self.directory, author).map_err(journal_trouble)?;
-        let look = self.look()?;
+        let look = look()?;
         let history = act::history(journal.records(), &self.sight.clock(), self.sight.boot_id());
         let mut plan = self.plan(&look, &history);
         let policy = &self.playbook.policy;
         let gate = Gate::open(journal, self.directory, policy, self.sight, self.stop, Some(until));
-        let mut run = Run::new(gate, policy, self.sight);
+        let mut run = Run::new(gate.in_cluster(self.hands.clone()), policy, self.sight);
         let held = run.carry_out(&mut plan);
         let (touched, history) = (run.touched().to_vec(), run.history());
         report(&look, plan, &history, touched, held)
@@ -128,17 +144,22 @@ impl Once<'_> {
             return Ok(look);
         }
         let Some(path) = self.findings else { return self.sight.look().map_err(blind) };
-        let shown = path.display().to_string();
-        let mut text = String::new();
-        let read = match path == Path::new("-") {
-            true => std::io::stdin().read_to_string(&mut text).map(|_| ()),
-            false => std::fs::read_to_string(path).map(|read| text = read),
+        sight::parse(&read(path)?).map_err(|error| Error::usage(format!("{}: {error}", path.display())))
+    }
+
+    /// The other nodes and whether the kill switch is thrown, if anything may be done at all. What
+    /// can't be seen here is asked again by the gate, which then waits.
+    fn fleet(&self, look: &Look, history: &History) -> (Option<Fleet>, bool) {
+        let found = look.findings.iter().any(|finding| finding.severity > Severity::Info);
+        let Some(hands) = self.hands.as_ref().filter(|_| found || history.open().next().is_some()) else {
+            return (None, false);
         };
-        read.map_err(|error| Error::failed(format!("cannot read {shown}"), error))?;
-        sight::parse(&text).map_err(|error| Error::usage(format!("{shown}: {error}")))
+        let fleet = hands.server_time(ASKING).and_then(|now| hands.fleet(now, ASKING));
+        (fleet.ok(), hands.is_stopped(true, ASKING).unwrap_or(false))
     }
 
     fn plan(&self, look: &Look, history: &History) -> Plan {
+        let (fleet, stopped) = self.fleet(look, history);
         plan(&Facts {
             catalogue: self.catalogue,
             playbook: self.playbook,
@@ -149,13 +170,27 @@ impl Once<'_> {
             checks: &look.checks,
             history,
             clock: &self.sight.clock(),
-            stopped: Path::new(&self.playbook.policy.kill_switch).exists(),
+            stopped: stopped || Path::new(&self.playbook.policy.kill_switch).exists(),
             gpus: &self.sight.gpus(),
+            reach: self.sight.reach(),
+            fleet: fleet.as_ref(),
         })
     }
 }
 
-fn report(
+/// The text of a file, or of stdin.
+pub fn read(path: &Path) -> Result<String, Error> {
+    let mut text = String::new();
+    let read = match path == Path::new("-") {
+        true => std::io::stdin().read_to_string(&mut text).map(|_| ()),
+        false => std::fs::read_to_string(path).map(|read| text = read),
+    };
+    read.map_err(|error| Error::failed(format!("cannot read {}", path.display()), error))?;
+    Ok(text)
+}
+
+/// What a run says.
+pub fn report(
     look: &Look,
     plan: Plan,
     history: &History,
@@ -185,6 +220,47 @@ fn report(
 }
 
 impl Report {
+    /// Of no node yet.
+    pub fn nothing() -> Report {
+        let plan = Plan { schema: PLAN_SCHEMA, incidents: Vec::new(), refused: Vec::new() };
+        Report { plan, touched: Vec::new(), held: None, code: DONE }
+    }
+
+    /// Why it stopped early.
+    pub fn hold(&mut self, why: &str) {
+        self.held = Some(why.to_owned());
+        self.code = FOUND;
+    }
+
+    /// A node that was looked at, and on which nothing is to be done.
+    pub fn saw(&mut self, look: &Look) {
+        if self.code == DONE && look.checks.iter().any(|check| check.state == State::Blind) {
+            self.code = BLIND;
+        }
+    }
+
+    /// Adds what a run said of one node.
+    pub fn merge(&mut self, node: &str, of_node: Report) {
+        let Report { plan, touched, held, code } = of_node;
+        self.plan.incidents.extend(plan.incidents);
+        for mut refused in plan.refused {
+            // The kill switch stops all; once is enough.
+            if refused.fault.is_some() {
+                refused.why = format!("{node}: {}", refused.why);
+            }
+            if !self.plan.refused.contains(&refused) {
+                self.plan.refused.push(refused);
+            }
+        }
+        self.touched.extend(touched);
+        self.held = self.held.take().or(held);
+        self.code = match (self.code, code) {
+            (FOUND, _) | (_, FOUND) => FOUND,
+            (BLIND, _) | (_, BLIND) => BLIND,
+            _ => DONE,
+        };
+    }
+
     /// Whether anything was done or tried.
     pub fn did_something(&self) -> bool {
         !self.touched.is_empty()

@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use super::Error;
 use crate::act::{Eyes, Holder, Look};
-use crate::fault::playbook::{Clock, GpuFacts};
+use crate::fault::playbook::{Clock, GpuFacts, Reach};
 use crate::fault::{Check, FINDINGS_SCHEMA, Finding};
 use crate::host::{gpu_holders, machine};
 
@@ -35,6 +35,10 @@ pub struct Pretend {
     root: Option<PathBuf>,
     /// A program that looks, instead of this one.
     diagnose: Option<PathBuf>,
+    /// Programs that write to the kernel's log are believed.
+    trust: bool,
+    /// A lease that lasts so many seconds.
+    pub lease_s: Option<u64>,
 }
 
 impl Pretend {
@@ -47,6 +51,8 @@ impl Pretend {
                 "up" => pretend.up_s = value.parse().ok(),
                 "boot" => pretend.boot = Some(value.to_owned()),
                 "root" => pretend.root = Some(value.into()),
+                "lease" => pretend.lease_s = value.parse().ok(),
+                "trust" => pretend.trust = true,
                 "diagnose" => pretend.diagnose = Some(value.into()),
                 _ => return Err(Error::usage(format!("--pretend {key}: no such thing"))),
             }
@@ -55,11 +61,22 @@ impl Pretend {
     }
 }
 
+/// The zone of a policy's hours.
+pub fn zone(name: Option<&str>) -> Result<TimeZone, Error> {
+    match name {
+        None => Ok(TimeZone::system()),
+        Some(name) => TimeZone::get(name)
+            .map_err(|error| Error::usage(format!("policy.time_zone: no zone {name}")).because(error)),
+    }
+}
+
 /// The eyes.
 #[derive(Debug)]
 pub struct Sight {
     node: String,
     boot_id: String,
+    machine_id: Option<String>,
+    reach: Reach,
     zone: TimeZone,
     catalogue: Vec<PathBuf>,
     /// Checks of a site's own.
@@ -88,11 +105,7 @@ struct Reading {
 
 impl Sight {
     pub fn new(zone: Option<&str>, catalogue: Vec<PathBuf>, pretend: Pretend) -> Result<Sight, Error> {
-        let zone = match zone {
-            None => TimeZone::system(),
-            Some(name) => TimeZone::get(name)
-                .map_err(|error| Error::usage(format!("policy.time_zone: no zone {name}")).because(error))?,
-        };
+        let zone = self::zone(zone)?;
         let boot_id = pretend.boot.clone().or_else(machine::boot_id);
         let boot_id = boot_id.ok_or_else(|| {
             Error::new(super::super::error::Kind::Blind, "this machine does not say which boot it is in")
@@ -101,6 +114,8 @@ impl Sight {
         Ok(Sight {
             node,
             boot_id,
+            machine_id: machine::machine_id(),
+            reach: Reach::Machine,
             zone,
             catalogue,
             checks: None,
@@ -116,6 +131,23 @@ impl Sight {
         self.checks = checks;
         self.memory = Some(state_directory.to_owned());
         self
+    }
+
+    /// The same, by the name that this machine has in its cluster.
+    pub fn in_cluster(mut self, name: Option<String>) -> Sight {
+        self.reach = Reach::Node;
+        self.node = name.unwrap_or(self.node);
+        self
+    }
+
+    /// Whether programs that write to the kernel's log are believed.
+    pub fn trusts(&self) -> bool {
+        self.pretend.trust
+    }
+
+    /// Looks at the kernel's log alone: what has just been written there is acted on at once.
+    pub fn glance(&self) -> Result<Look, String> {
+        self.diagnose(&["--local".into(), "--no-state".into(), "--only".into(), "kernel-log".into()], Stdio::null())
     }
 
     fn root(&self) -> &Path {
@@ -139,8 +171,7 @@ impl Sight {
         {
             return Err(format!("an earlier look (pid {}) still hangs", child.id()));
         }
-        let own = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"));
-        let program = self.pretend.diagnose.clone().map_or(own, Ok)?;
+        let program = program(&self.pretend)?;
         let said = memory()?;
         let errors = memory()?;
         let to = |file: &File| file.try_clone().map(Stdio::from).map_err(|error| error.to_string());
@@ -148,6 +179,9 @@ impl Sight {
         command.arg("diagnose").args(arguments).args(["-o", "json", "--config", "/dev/null"]);
         for file in &self.catalogue {
             command.arg("--catalogue").arg(file);
+        }
+        if self.pretend.trust {
+            command.arg("--trust-programs");
         }
         // Settings for this run are not for that one.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("AICTL_")) {
@@ -178,8 +212,60 @@ impl Sight {
             let line = text.lines().next().unwrap_or_default();
             return Err(format!("diagnose failed: {line}"));
         }
-        parse(&text(said)?)
+        let mut look = parse(&text(said)?)?;
+        // It knows this machine by the name that it gives itself.
+        if look.node.as_deref() == Some(machine::node_name().as_str()) {
+            look.node = Some(self.node.clone());
+        }
+        Ok(look)
     }
+}
+
+fn program(pretend: &Pretend) -> Result<PathBuf, String> {
+    let own = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"));
+    pretend.diagnose.clone().map_or(own, Ok)
+}
+
+/// What `aictl diagnose` says of nodes of a cluster. No driver is asked: nothing hangs for ever.
+pub fn ask(pretend: &Pretend, arguments: &[OsString]) -> Result<String, String> {
+    let program = program(pretend)?;
+    let mut command = Command::new(&program);
+    command.arg("diagnose").args(arguments).args(["-o", "json", "--config", "/dev/null"]);
+    for name in ["AICTL_OUTPUT", "AICTL_CONFIG", "AICTL_NODE"] {
+        command.env_remove(name);
+    }
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.map_err(|error| format!("cannot run {}: {error}", program.display()))?;
+    if !matches!(output.status.code(), Some(0 | 3 | 4)) {
+        let text = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("diagnose failed: {}", text.lines().next().unwrap_or_default()));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Name of the JSON contract of a diagnosis of a cluster.
+const FLEET_SCHEMA: &str = "aictl.fleet/v1";
+
+/// Reads findings of many nodes: a diagnosis of a cluster, or of one node.
+pub fn fleet(text: &str) -> Result<Vec<Look>, String> {
+    #[derive(Deserialize)]
+    struct Fleet {
+        schema: String,
+        #[serde(default)]
+        nodes: Vec<Reading>,
+    }
+    let fleet: Fleet = serde_json::from_str(text).map_err(|error| format!("no findings: {error}"))?;
+    if fleet.schema == FINDINGS_SCHEMA {
+        return Ok(vec![parse(text)?]);
+    }
+    if fleet.schema != FLEET_SCHEMA {
+        return Err(format!("no findings: the schema is {:?}, not {FLEET_SCHEMA}", fleet.schema));
+    }
+    let look = |reading: Reading| {
+        let Reading { node, boot_id, checks, findings, .. } = reading;
+        Look { node, boot_id, checks, findings }
+    };
+    Ok(fleet.nodes.into_iter().map(look).collect())
 }
 
 /// Reads findings, and checks that they are some.
@@ -211,6 +297,14 @@ impl Eyes for Sight {
 
     fn boot_id(&self) -> &str {
         &self.boot_id
+    }
+
+    fn machine_id(&self) -> Option<&str> {
+        self.machine_id.as_deref()
+    }
+
+    fn reach(&self) -> Reach {
+        self.reach
     }
 
     fn clock(&self) -> Clock {

@@ -7,11 +7,13 @@ use std::time::Duration;
 use clap::ValueHint;
 
 use super::super::error::Kind;
+use super::super::interrupt::Interrupt;
+use super::central::Central;
 use super::once::{journal_trouble, lock_trouble};
 use super::sight::{Pretend, Sight};
 use super::{DONE, Done, Error, Settings, playbook, state_directory, who};
 use crate::act::{self, Author, Eyes, Gate, Held, Journal, Lock, Run};
-use crate::fault::playbook::{Past, Standing};
+use crate::fault::playbook::{Past, Playbook, Standing};
 
 /// Take our own isolation back, and close an incident that a human has dealt with
 #[derive(Debug, clap::Args)]
@@ -22,6 +24,9 @@ pub struct Args {
     /// Say what would be done, and change nothing
     #[arg(long)]
     dry_run: bool,
+    /// An incident of a central run, whose journal is in the cluster
+    #[arg(long)]
+    cluster: bool,
     /// Playbook, for the place of its kill switch
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     playbook: Option<PathBuf>,
@@ -37,6 +42,9 @@ pub struct Args {
 pub fn run(args: &Args, settings: &Settings) -> Done {
     let directory = state_directory(args.state_dir.as_deref());
     let playbook = playbook(args.playbook.as_deref())?;
+    if args.cluster {
+        return in_cluster(args, &playbook, settings);
+    }
     let sight = Sight::new(None, Vec::new(), Pretend::of(&args.pretend)?)?;
     let records = Journal::read(&directory).map_err(journal_trouble)?;
     let history = act::history(&records, &sight.clock(), sight.boot_id());
@@ -54,9 +62,36 @@ pub fn run(args: &Args, settings: &Settings) -> Done {
         let journal = Journal::open(&directory, author).map_err(journal_trouble)?;
         (Some(lock), Gate::open(journal, &directory, policy, &sight, &stop, None))
     };
-    match Run::new(gate, policy, &sight).undo(past) {
+    let in_cluster = past.isolation.as_ref().is_some_and(|isolation| isolation.means.is_some());
+    let hands = in_cluster.then(|| super::hands(settings, std::sync::Arc::default())).transpose()?;
+    say(Run::new(gate.in_cluster(hands), policy, &sight), past, args.dry_run, settings)
+}
+
+fn in_cluster(args: &Args, playbook: &Playbook, settings: &Settings) -> Done {
+    let interrupt = Interrupt::catch().map_err(|error| Error::failed("cannot catch signals", error))?;
+    let catalogue = super::super::diagnose::catalogue::load(&[])?;
+    let pretend = Pretend::of(&args.pretend)?;
+    let central = Central {
+        playbook,
+        catalogue: &catalogue,
+        hands: super::hands(settings, interrupt.shared())?,
+        chosen: Vec::new(),
+        connection: Vec::new(),
+        findings: None,
+        pretend: &pretend,
+        zone: jiff::tz::TimeZone::system(),
+        deadline: Duration::from_secs(3600),
+        wait: Duration::from_secs(5),
+        stop: interrupt.flag(),
+    };
+    central.undo(args.incident.as_deref(), args.dry_run, settings)
+}
+
+/// Undoes, and says what became of it.
+pub fn say(mut run: Run<'_>, past: &Past, dry: bool, settings: &Settings) -> Done {
+    match run.undo(past) {
         Ok(Ok(said)) => {
-            let done = if args.dry_run { "would be undone" } else { "undone" };
+            let done = if dry { "would be undone" } else { "undone" };
             let said = if said.is_empty() { String::new() } else { format!(": {said}") };
             settings.ui.note(&format!("{} {done}{said}", past.id));
             Ok(DONE)
@@ -67,7 +102,7 @@ pub fn run(args: &Args, settings: &Settings) -> Done {
     }
 }
 
-fn choose<'p>(incidents: &'p [Past], wanted: Option<&str>) -> Result<Option<&'p Past>, Error> {
+pub fn choose<'p>(incidents: &'p [Past], wanted: Option<&str>) -> Result<Option<&'p Past>, Error> {
     if let Some(id) = wanted {
         let found = incidents.iter().find(|past| past.id == id);
         let unknown = || Error::usage(format!("no incident {id}")).hint("aictl remediate history has them");

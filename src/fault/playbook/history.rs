@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::Finding;
-use super::{Clock, DeviceKey, Step, StepKind, StepState};
+use super::{Clock, DeviceKey, Means, Step, StepKind, StepState};
 
 /// One step of an incident and how it stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -69,9 +69,25 @@ pub struct Mark {
 pub struct Isolation {
     /// What takes it back; empty: only the marker file.
     pub undo: Vec<String>,
+    /// By what in the cluster; none: by `undo`'s counterpart, or by the marker file alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub means: Option<Means>,
     /// Whether it is known to have worked; else it may have.
     #[serde(default, skip_serializing_if = "is_false")]
     pub done: bool,
+}
+
+/// A job whose pods were moved away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    /// Its namespace.
+    pub namespace: String,
+    /// What made its pods: "Job/train".
+    pub owner: String,
+    /// Identifier of that.
+    pub owner_uid: String,
+    /// Identifiers of the pods that were moved.
+    pub pods: Vec<String>,
 }
 
 fn is_false(value: &bool) -> bool {
@@ -120,6 +136,8 @@ pub struct Past {
     pub began: Vec<Option<Began>>,
     /// Whether it holds the machine isolated.
     pub isolation: Option<Isolation>,
+    /// Jobs whose pods were moved in this attempt.
+    pub moved: Vec<Moved>,
     /// The log before the repair.
     pub before: Option<Vec<Mark>>,
     /// The log when the repair was verified, and in which boot.

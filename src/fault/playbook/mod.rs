@@ -7,6 +7,7 @@ mod filling;
 mod history;
 mod hours;
 mod incident;
+mod means;
 mod plan;
 mod policy;
 mod span;
@@ -18,11 +19,15 @@ use thiserror::Error;
 use super::{Component, Finding, Severity};
 
 pub use filling::Filling;
-pub use history::{Began, History, Isolation, Mark, Past, Sighting, Standing, Task, is_new};
+pub use history::{Began, History, Isolation, Mark, Moved, Past, Sighting, Standing, Task, is_new};
 pub use hours::Hours;
 pub use incident::{DeviceKey, incident_id};
+pub use means::{Isolating, Means, Reach, Save};
 pub use plan::{Facts, GpuFacts, Incident, PLAN_SCHEMA, Plan, Planned, Refused, plan};
-pub use policy::{Breaker, Clock, Policy, Refusal, attempts_on, attempts_on_node, hours as hours_refuse};
+pub use policy::{
+    Breaker, Clock, Fleet, OutOfService, Policy, Refusal, attempts_on, attempts_on_node, hours as hours_refuse,
+    too_many_nodes,
+};
 pub use span::Span;
 pub use step::{Step, StepKind, StepState};
 
@@ -39,6 +44,8 @@ pub struct Playbook {
     pub policy: Policy,
     /// How steps act, where they do not say it themselves.
     pub commands: Commands,
+    /// How nodes are isolated.
+    pub isolate: Isolating,
     /// Where people are told.
     pub notify: Option<Notify>,
     /// The first that matches is taken.
@@ -179,6 +186,9 @@ impl Playbook {
     fn check(&self, file: &str) -> Result<(), PlaybookError> {
         self.policy.check().map_err(|what| wrong(file, "policy", what))?;
         let commands = &self.commands;
+        if self.isolate.by == Some(Means::Command) && commands.isolate.is_empty() {
+            return Err(wrong(file, "isolate.by", "command: there is no commands.isolate".to_owned()));
+        }
         for (name, command) in [
             ("isolate", &commands.isolate),
             ("restore", &commands.restore),
@@ -204,7 +214,7 @@ impl Playbook {
             }
             for (i, step) in rule.steps.iter().enumerate() {
                 let place = || format!("rule {}, step {} ({})", rule.name, i + 1, step.step.name());
-                step.check(commands).map_err(|what| wrong(file, &place(), what))?;
+                step.check(self).map_err(|what| wrong(file, &place(), what))?;
             }
             order(&rule.steps).map_err(|what| wrong(file, &format!("rule {}", rule.name), what))?;
         }
@@ -228,6 +238,14 @@ fn order(steps: &[Step]) -> Result<(), String> {
         if last(StepKind::repairs).is_some_and(|repair| repair > restore) {
             return Err("a repair after restore: the node would be in service again".to_owned());
         }
+    }
+    if let Some(evict) = first(StepKind::Evict)
+        && first(StepKind::Isolate).is_none_or(|isolate| isolate > evict)
+    {
+        return Err("evict without isolate before it: the pods would come back".to_owned());
+    }
+    if first(StepKind::Resume).is_some() && first(StepKind::Evict).is_none() {
+        return Err("resume without evict: nothing was moved".to_owned());
     }
     if first(StepKind::Isolate).is_some() && first(StepKind::Restore).is_none() && first(StepKind::HandOver).is_none() {
         return Err("isolate without restore or hand-over: the node would stay isolated and nobody be told".to_owned());

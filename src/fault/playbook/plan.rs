@@ -6,7 +6,10 @@ use serde::Serialize;
 
 use super::super::{Catalogue, Check, Finding, Severity, State};
 use super::policy::{self, Refusal};
-use super::{Clock, DeviceKey, History, Past, Playbook, Rule, Standing, Step, StepKind, StepState, Task, incident_id};
+use super::{
+    Clock, DeviceKey, Fleet, History, Past, Playbook, Reach, Rule, Standing, Step, StepKind, StepState, Task,
+    incident_id,
+};
 
 /// Name of the JSON contract.
 pub const PLAN_SCHEMA: &str = "aictl.plan/v1";
@@ -39,6 +42,10 @@ pub struct Facts<'a> {
     pub stopped: bool,
     /// The GPUs of this machine.
     pub gpus: &'a [GpuFacts],
+    /// How far the run reaches.
+    pub reach: Reach,
+    /// The other nodes, where there is a cluster.
+    pub fleet: Option<&'a Fleet>,
 }
 
 /// A GPU, and those that its reset touches.
@@ -177,7 +184,8 @@ fn consider(finding: &Finding, facts: &Facts<'_>, taken: &BTreeMap<DeviceKey, St
         return Considered::Refused(Refusal { rule: "same_device", why });
     }
     if let Some(refusal) = policy::second_signal(finding, facts.findings, history, policy)
-        .or_else(|| policy::breaker(facts.node, history, policy))
+        .or_else(|| policy::breaker(facts.node, history, facts.fleet, policy))
+        .or_else(|| policy::out_of_service(facts.node, facts.fleet, policy))
         .or_else(|| policy::concurrent(under_way, policy))
     {
         return Considered::Refused(refusal);
@@ -191,7 +199,8 @@ fn consider(finding: &Finding, facts: &Facts<'_>, taken: &BTreeMap<DeviceKey, St
     if refusal.is_none() && planned(&steps).any(|step| step.step.disrupts()) {
         refusal = policy::hours(policy, clock);
     }
-    if refusal.is_none() && planned(&steps).any(|step| step.step == StepKind::ResetGpu) {
+    let resets = |step: &Planned| step.step == StepKind::ResetGpu;
+    if refusal.is_none() && facts.reach != Reach::Central && planned(&steps).any(resets) {
         refusal = policy::blast_radius(facts.gpus_hit(finding), policy);
     }
     match refusal {
@@ -330,8 +339,11 @@ impl<'a> Facts<'a> {
     }
 
     fn planned(&self, step: &Step, finding: &Finding) -> Planned {
-        let settings = step.settled(&self.playbook.commands, self.playbook.notify.as_ref());
-        let (state, why) = match settings.standing() {
+        let settings = step.settled(self.playbook, self.reach);
+        let (state, why) = match settings.standing(self.reach) {
+            Ok(()) if self.reach == Reach::Central && step.step.is_on_the_machine() => {
+                (StepState::Planned, "left to the node's own agent".to_owned())
+            }
             Ok(()) => (StepState::Planned, String::new()),
             Err(standing) => standing,
         };
@@ -360,7 +372,13 @@ impl<'a> Facts<'a> {
 fn target(step: &Step, finding: &Finding, node: &str) -> String {
     let device = DeviceKey::of(finding).0;
     match step.step {
+        StepKind::Isolate if step.by == Some(super::Means::Gpu) => device,
         StepKind::Isolate | StepKind::Restore | StepKind::Reboot | StepKind::HandOver => node.to_owned(),
+        StepKind::Checkpoint if step.save.is_some() => format!("pods in {}", step.namespaces.join(", ")),
+        StepKind::Resume => "jobs that were moved".to_owned(),
+        StepKind::RestartPod => {
+            format!("{} in {}", step.selector.as_deref().unwrap_or_default(), step.namespaces.join(", "))
+        }
         StepKind::Notify => step.url.clone().unwrap_or_default(),
         StepKind::Checkpoint => format!("jobs on {node}"),
         StepKind::Evict => format!("pods in {}", step.namespaces.join(", ")),

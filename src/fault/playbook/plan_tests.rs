@@ -17,6 +17,8 @@ struct Scene {
     clock: Clock,
     gpus: Vec<GpuFacts>,
     stopped: bool,
+    reach: Reach,
+    fleet: Option<Fleet>,
 }
 
 impl Scene {
@@ -31,6 +33,8 @@ impl Scene {
             clock: clock(),
             gpus: Vec::new(),
             stopped: false,
+            reach: Reach::Machine,
+            fleet: None,
         }
     }
 
@@ -47,6 +51,8 @@ impl Scene {
             clock: &self.clock,
             stopped: self.stopped,
             gpus: &self.gpus,
+            reach: self.reach,
+            fleet: self.fleet.as_ref(),
         })
     }
 

@@ -30,6 +30,10 @@ pub struct Policy {
     pub concurrent: u32,
     /// Stops everything where too many nodes are hit: then it is not the nodes.
     pub breaker: Breaker,
+    /// Nodes of the cluster that may be out of service at once, whoever took them out.
+    pub out_of_service: OutOfService,
+    /// How long a node of the cluster must have been not ready before that is a fault.
+    pub not_ready_after: Span,
     /// GPUs that one repair may touch.
     pub blast_radius: u32,
     /// Faults that need a second signal whatever their severity; warnings always do.
@@ -64,6 +68,33 @@ impl Default for Breaker {
     }
 }
 
+/// How many nodes may be out of service at once: both limits must be passed to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OutOfService {
+    /// More nodes than these.
+    pub nodes: u32,
+    /// A larger share of all nodes than this, from 0 to 1.
+    pub share: f64,
+}
+
+impl Default for OutOfService {
+    fn default() -> OutOfService {
+        OutOfService { nodes: 5, share: 0.2 }
+    }
+}
+
+/// The other nodes of the cluster, as they are now.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Fleet {
+    /// How many there are, with this one.
+    pub nodes: u32,
+    /// Those that aictl holds isolated, and since when, in seconds.
+    pub isolated: Vec<(String, f64)>,
+    /// Those that are out of service otherwise: cordoned, or not ready.
+    pub unhealthy: Vec<String>,
+}
+
 impl Default for Policy {
     fn default() -> Policy {
         Policy {
@@ -76,6 +107,8 @@ impl Default for Policy {
             patience: Span::seconds(6 * 3600),
             concurrent: 1,
             breaker: Breaker::default(),
+            out_of_service: OutOfService::default(),
+            not_ready_after: Span::seconds(600),
             blast_radius: 1,
             soft: Vec::new(),
             second_signal_within: Span::seconds(3600),
@@ -102,8 +135,10 @@ impl Policy {
                 return Err(format!("{name} is 0: nothing would ever be done; use the kill switch for that"));
             }
         }
-        if !(0.0..=1.0).contains(&self.breaker.share) {
-            return Err("breaker.share is not between 0 and 1".to_owned());
+        for (name, share) in [("breaker", self.breaker.share), ("out_of_service", self.out_of_service.share)] {
+            if !(0.0..=1.0).contains(&share) {
+                return Err(format!("{name}.share is not between 0 and 1"));
+            }
         }
         Ok(())
     }
@@ -271,18 +306,40 @@ pub fn concurrent(under_way: usize, policy: &Policy) -> Option<Refusal> {
 }
 
 /// Many nodes hit at once: something else is wrong.
-pub fn breaker(node: &str, history: &History, policy: &Policy) -> Option<Refusal> {
+pub fn breaker(node: &str, history: &History, fleet: Option<&Fleet>, policy: &Policy) -> Option<Refusal> {
     let limit = policy.breaker;
     let window = limit.window.as_secs_f64();
     let recent = |past: &&Past| past.attempts_ago_s.iter().any(|ago| *ago < window);
     let mut nodes: BTreeSet<&str> = history.incidents.iter().filter(recent).map(|past| past.node.as_str()).collect();
+    let isolated = fleet.iter().flat_map(|fleet| &fleet.isolated);
+    nodes.extend(isolated.filter(|(_, ago)| *ago < window).map(|(name, _)| name.as_str()));
     nodes.insert(node);
     let many = nodes.len() > limit.nodes as usize;
-    let share = history.nodes.map(|all| nodes.len() as f64 / f64::from(all.max(1)));
+    let all = fleet.map(|fleet| fleet.nodes).or(history.nodes);
+    let share = all.map(|all| nodes.len() as f64 / f64::from(all.max(1)));
     if many && share.is_none_or(|share| share > limit.share) {
         return no("breaker", format!("{} nodes within {}, at most {}", nodes.len(), limit.window, limit.nodes));
     }
     None
+}
+
+/// A cluster keeps nodes to work with, whatever is wrong with them.
+pub fn out_of_service(node: &str, fleet: Option<&Fleet>, policy: &Policy) -> Option<Refusal> {
+    let (fleet, limit) = (fleet?, policy.out_of_service);
+    let mut nodes: BTreeSet<&str> = fleet.isolated.iter().map(|(name, _)| name.as_str()).collect();
+    nodes.extend(fleet.unhealthy.iter().map(String::as_str));
+    nodes.insert(node);
+    let share = nodes.len() as f64 / f64::from(fleet.nodes.max(1));
+    if nodes.len() > limit.nodes as usize && share > limit.share {
+        let all = fleet.nodes;
+        return no("out_of_service", format!("it would be {} of {all} nodes, at most {}", nodes.len(), limit.nodes));
+    }
+    None
+}
+
+/// Whether another node may be isolated now; asked once more at the moment of acting.
+pub fn too_many_nodes(node: &str, history: &History, fleet: &Fleet, policy: &Policy) -> Option<Refusal> {
+    breaker(node, history, Some(fleet), policy).or_else(|| out_of_service(node, Some(fleet), policy))
 }
 
 /// A repair touches no more GPUs than allowed.

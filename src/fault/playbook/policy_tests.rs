@@ -28,6 +28,7 @@ pub fn past(fault: &str, standing: Standing, ago_s: f64) -> Past {
         tasks: Vec::new(),
         began: Vec::new(),
         isolation: Some(Isolation::default()),
+        moved: Vec::new(),
         before: None,
         after: None,
     }
@@ -178,7 +179,8 @@ fn the_breaker_opens_when_many_nodes_are_hit() {
         let of = |i| Past { node: format!("n{i}"), attempts_ago_s: vec![ago_s], ..past("xid-95", Standing::Open, 1.0) };
         (0..nodes).map(of).collect()
     };
-    let with = |incidents, nodes| rule(breaker("n0", &History { incidents, nodes, ..History::default() }, &policy));
+    let with =
+        |incidents, nodes| rule(breaker("n0", &History { incidents, nodes, ..History::default() }, None, &policy));
     assert_eq!(with(on(3, 10.0), None), None);
     assert_eq!(with(on(4, 10.0), None), Some("breaker"));
     assert_eq!(with(on(4, 601.0), None), None, "outside of the window");
@@ -191,4 +193,34 @@ fn a_repair_stays_within_its_radius() {
     let policy = Policy { blast_radius: 2, ..Policy::default() };
     assert_eq!(rule(blast_radius(2, &policy)), None);
     assert_eq!(rule(blast_radius(3, &policy)), Some("blast_radius"));
+}
+
+#[test]
+fn the_breaker_counts_the_nodes_of_the_cluster() {
+    let policy = Policy { breaker: Breaker { nodes: 2, share: 0.1, ..Breaker::default() }, ..Policy::default() };
+    let fleet = |nodes, ago: &[f64]| {
+        let isolated = ago.iter().enumerate().map(|(i, ago)| (format!("n{i}"), *ago)).collect();
+        Fleet { nodes, isolated, unhealthy: Vec::new() }
+    };
+    let none = History::default();
+    let with = |nodes, ago: &[f64]| rule(breaker("us", &none, Some(&fleet(nodes, ago)), &policy));
+    assert_eq!(with(20, &[10.0, 10.0]), Some("breaker"));
+    assert_eq!(with(20, &[10.0, 700.0]), None, "long ago");
+    assert_eq!(with(200, &[10.0, 10.0]), None, "a small share");
+}
+
+#[test]
+fn a_cluster_keeps_nodes_to_work_with() {
+    let limit = OutOfService { nodes: 2, share: 0.1 };
+    let policy = Policy { out_of_service: limit, ..Policy::default() };
+    let fleet = |nodes, isolated: &[&str], unhealthy: &[&str]| Fleet {
+        nodes,
+        isolated: isolated.iter().map(|name| ((*name).to_owned(), 1e6)).collect(),
+        unhealthy: unhealthy.iter().map(|name| (*name).to_owned()).collect(),
+    };
+    let with = |fleet: Fleet| rule(out_of_service("us", Some(&fleet), &policy));
+    assert_eq!(with(fleet(20, &["a"], &["b"])), Some("out_of_service"));
+    assert_eq!(with(fleet(20, &["a", "us"], &[])), None, "it is out already");
+    assert_eq!(with(fleet(30, &["a"], &["b"])), None, "a small share");
+    assert_eq!(rule(out_of_service("us", None, &policy)), None, "no cluster");
 }

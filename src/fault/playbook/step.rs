@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::filling::check_command;
-use super::{Commands, Span};
+use super::{Means, Playbook, Reach, Save, Span};
 
 /// What a step does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -23,6 +23,8 @@ pub enum StepKind {
     ResetGpu,
     /// Restarts a service that is down.
     RestartService,
+    /// Restarts the pod of an add-on, a device plugin's, on the node.
+    RestartPod,
     /// Restarts the machine.
     Reboot,
     /// A command of the site's own.
@@ -31,6 +33,8 @@ pub enum StepKind {
     Verify,
     /// Puts the node back into service.
     Restore,
+    /// Waits until the jobs whose pods were moved run again.
+    Resume,
     /// Leaves the rest to a human.
     HandOver,
 }
@@ -66,7 +70,7 @@ impl StepState {
 
 impl StepKind {
     /// All of them, in their usual order.
-    pub const ALL: [StepKind; 12] = [
+    pub const ALL: [StepKind; 14] = [
         StepKind::Isolate,
         StepKind::Notify,
         StepKind::Checkpoint,
@@ -74,10 +78,12 @@ impl StepKind {
         StepKind::StopHolders,
         StepKind::ResetGpu,
         StepKind::RestartService,
+        StepKind::RestartPod,
         StepKind::Reboot,
         StepKind::Script,
         StepKind::Verify,
         StepKind::Restore,
+        StepKind::Resume,
         StepKind::HandOver,
     ];
 
@@ -91,17 +97,26 @@ impl StepKind {
             StepKind::StopHolders => "stop-holders",
             StepKind::ResetGpu => "reset-gpu",
             StepKind::RestartService => "restart-service",
+            StepKind::RestartPod => "restart-pod",
             StepKind::Reboot => "reboot",
             StepKind::Script => "script",
             StepKind::Verify => "verify",
             StepKind::Restore => "restore",
+            StepKind::Resume => "resume",
             StepKind::HandOver => "hand-over",
         }
     }
 
     /// Whether it changes the device or the machine, for which it is done at most once an attempt.
     pub fn repairs(self) -> bool {
-        matches!(self, StepKind::ResetGpu | StepKind::RestartService | StepKind::Reboot | StepKind::Script)
+        use StepKind::{Reboot, ResetGpu, RestartPod, RestartService, Script};
+        matches!(self, ResetGpu | RestartService | RestartPod | Reboot | Script)
+    }
+
+    /// Whether it is done on the machine itself, where no API of a cluster reaches.
+    pub fn is_on_the_machine(self) -> bool {
+        use StepKind::{Reboot, ResetGpu, RestartService, Script, StopHolders};
+        matches!(self, StopHolders | ResetGpu | RestartService | Reboot | Script)
     }
 
     /// Whether work may be lost by it; quiet hours forbid it.
@@ -111,7 +126,7 @@ impl StepKind {
 
     /// Whether the steps after it need it, unless the playbook says otherwise.
     fn usually_required(self) -> bool {
-        !matches!(self, StepKind::Notify | StepKind::Checkpoint | StepKind::Evict)
+        !matches!(self, StepKind::Notify | StepKind::Checkpoint | StepKind::Evict | StepKind::Resume)
     }
 
     /// How long it may take, unless the playbook says otherwise.
@@ -119,7 +134,8 @@ impl StepKind {
         Span::seconds(match self {
             StepKind::Notify | StepKind::HandOver => 20,
             StepKind::Isolate | StepKind::Restore | StepKind::StopHolders => 60,
-            StepKind::ResetGpu | StepKind::RestartService => 120,
+            StepKind::ResetGpu | StepKind::RestartService | StepKind::RestartPod => 120,
+            StepKind::Resume => 600,
             StepKind::Checkpoint | StepKind::Evict | StepKind::Script | StepKind::Verify => 300,
             // Machines with terabytes of memory take long to come back.
             StepKind::Reboot => 1800,
@@ -129,15 +145,17 @@ impl StepKind {
     /// The settings that it takes, beside `step`, `timeout` and `required`.
     fn takes(self) -> &'static [&'static str] {
         match self {
-            StepKind::Isolate => &["command", "undo", "check"],
+            StepKind::Isolate => &["command", "undo", "check", "by", "no_execute"],
             StepKind::Notify | StepKind::HandOver => &["url", "token_file"],
-            StepKind::Checkpoint | StepKind::ResetGpu | StepKind::Reboot => &["command"],
-            StepKind::Evict => &["namespaces", "selector"],
+            StepKind::ResetGpu | StepKind::Reboot => &["command"],
+            StepKind::Checkpoint => &["command", "namespaces", "save", "all"],
+            StepKind::Evict => &["namespaces", "bare", "all"],
+            StepKind::RestartPod => &["namespaces"],
             StepKind::StopHolders => &["names", "kill"],
             StepKind::RestartService => &["service", "command", "check", "always"],
             StepKind::Script => &["command", "repeat"],
             StepKind::Verify => &["command", "settle", "attempts"],
-            StepKind::Restore => &[],
+            StepKind::Restore | StepKind::Resume => &[],
         }
     }
 }
@@ -196,6 +214,21 @@ pub struct Step {
     /// Labels of the pods that may be moved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
+    /// Pods without GPUs, too.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub all: bool,
+    /// Pods that nobody would make again, too.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub bare: bool,
+    /// By what the node is taken out of service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Means>,
+    /// A taint that ends pods at once, too, besides the one that keeps new ones away.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub no_execute: bool,
+    /// How pods are asked to save their work, and what proves that they did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub save: Option<Save>,
 }
 
 fn is_false(value: &bool) -> bool {
@@ -223,6 +256,11 @@ impl Step {
             repeat: false,
             namespaces: Vec::new(),
             selector: None,
+            all: false,
+            bare: false,
+            by: None,
+            no_execute: false,
+            save: None,
         }
     }
 
@@ -238,7 +276,8 @@ impl Step {
 
     /// Takes what it leaves open from the site's commands, so that it stands for itself: what was
     /// begun goes on as it was meant, even if the playbook has changed.
-    pub fn settled(&self, commands: &Commands, notify: Option<&super::Notify>) -> Step {
+    pub fn settled(&self, playbook: &Playbook, reach: Reach) -> Step {
+        let (commands, notify) = (&playbook.commands, playbook.notify.as_ref());
         let mut step = self.clone();
         let or = |own: &mut Vec<String>, site: &[String]| {
             if own.is_empty() {
@@ -247,6 +286,20 @@ impl Step {
         };
         match step.step {
             StepKind::Isolate => {
+                let own = !step.command.is_empty();
+                let chosen = step.by.or(playbook.isolate.by.filter(|_| !own));
+                let command = own || !commands.isolate.is_empty();
+                step.by = match (chosen, reach) {
+                    (Some(by), _) => Some(by),
+                    // What a site says is what it wants; a command that it gives is such a word.
+                    (None, _) if command => Some(Means::Command),
+                    (None, Reach::Machine) => None,
+                    (None, _) => Some(Means::Auto),
+                };
+                step.no_execute |= playbook.isolate.no_execute;
+                if step.by.is_some_and(Means::is_of_the_cluster) {
+                    return step;
+                }
                 // A command of the step's own has its own way back.
                 if step.command.is_empty() {
                     or(&mut step.undo, &commands.restore);
@@ -254,9 +307,11 @@ impl Step {
                 }
                 or(&mut step.command, &commands.isolate);
             }
-            StepKind::Checkpoint => or(&mut step.command, &commands.checkpoint),
+            StepKind::Checkpoint if step.save.is_none() => or(&mut step.command, &commands.checkpoint),
             StepKind::ResetGpu => or(&mut step.command, &commands.reset_gpu),
             StepKind::Reboot => or(&mut step.command, &commands.reboot),
+            // A burn-in from afar would try the wrong machine out.
+            StepKind::Verify if reach == Reach::Central => step.command.clear(),
             StepKind::Verify => or(&mut step.command, &commands.burn_in),
             StepKind::RestartService => {
                 if let Some(service) = &step.service {
@@ -275,16 +330,33 @@ impl Step {
                     step.token_file.clone_from(&notify.token_file);
                 }
             }
-            StepKind::Evict | StepKind::StopHolders | StepKind::Script | StepKind::Restore => {}
+            _ => {}
         }
         step
     }
 
     /// Whether a settled step can be done at all; else why not.
-    pub fn standing(&self) -> Result<(), (StepState, String)> {
+    pub fn standing(&self, reach: Reach) -> Result<(), (StepState, String)> {
         let lacks = |what: &str| Err((StepState::Refused, what.to_owned()));
+        let alone = reach == Reach::Machine;
         match self.step {
-            StepKind::Evict => lacks("needs a cluster connection"),
+            StepKind::Evict | StepKind::RestartPod if alone => lacks("needs a cluster: --cluster"),
+            StepKind::Isolate if alone && self.by.is_some_and(Means::is_of_the_cluster) => {
+                lacks("needs a cluster: --cluster")
+            }
+            StepKind::Isolate if self.by == Some(Means::Command) && self.command.is_empty() => {
+                lacks("no command for it: set commands.isolate")
+            }
+            // Elsewhere the site's commands would take the wrong machine out of service.
+            StepKind::Isolate | StepKind::Checkpoint if reach == Reach::Central && !self.command.is_empty() => {
+                lacks("a command is run on the machine alone: use `by` or `save`")
+            }
+            StepKind::Checkpoint if alone && self.save.is_some() => {
+                Err((StepState::Skipped, "needs a cluster: --cluster".to_owned()))
+            }
+            StepKind::Checkpoint if self.save.is_some() => Ok(()),
+            StepKind::Resume if alone => Err((StepState::Skipped, "needs a cluster: --cluster".to_owned())),
+            _ if reach == Reach::Central && self.step.is_on_the_machine() => Ok(()),
             StepKind::Reboot if self.command.is_empty() => lacks("no command for it: set commands.reboot"),
             StepKind::ResetGpu if self.command.is_empty() => lacks("no command for it: set commands.reset_gpu"),
             StepKind::Checkpoint if self.command.is_empty() => {
@@ -298,8 +370,9 @@ impl Step {
     }
 
     /// What is wrong with its settings.
-    pub(super) fn check(&self, commands: &Commands) -> Result<(), String> {
-        let given: [(&str, bool); 13] = [
+    pub(super) fn check(&self, playbook: &Playbook) -> Result<(), String> {
+        let commands = &playbook.commands;
+        let given: [(&str, bool); 18] = [
             ("attempts", self.attempts.is_some()),
             ("command", !self.command.is_empty()),
             ("undo", !self.undo.is_empty()),
@@ -313,6 +386,11 @@ impl Step {
             ("settle", self.settle.is_some()),
             ("repeat", self.repeat),
             ("namespaces", !self.namespaces.is_empty() || self.selector.is_some()),
+            ("all", self.all),
+            ("bare", self.bare),
+            ("by", self.by.is_some()),
+            ("no_execute", self.no_execute),
+            ("save", self.save.is_some()),
         ];
         let takes = self.step.takes();
         if let Some((key, _)) = given.iter().find(|(key, given)| *given && !takes.contains(key)) {
@@ -324,19 +402,35 @@ impl Step {
         if let Some(url) = &self.url {
             check_url(url)?;
         }
+        if let Some(save) = &self.save {
+            save.check()?;
+            if !self.command.is_empty() {
+                return Err("takes `command` or `save`, not both".to_owned());
+            }
+        }
+        let of_pods = matches!(self.step, StepKind::Evict | StepKind::RestartPod) || self.save.is_some();
+        if of_pods && self.namespaces.is_empty() {
+            return Err("needs `namespaces`: pods of all namespaces are never moved".to_owned());
+        }
+        if of_pods && self.namespaces.iter().any(|name| !is_namespace(name)) {
+            return Err("a namespace in `namespaces` is none: patterns and empty names are not taken".to_owned());
+        }
+        if self.selector.as_ref().is_some_and(|selector| selector.trim().is_empty()) {
+            return Err("an empty `selector` would select everything".to_owned());
+        }
         match self.step {
+            StepKind::Isolate if self.by.is_some_and(Means::is_of_the_cluster) && !self.command.is_empty() => {
+                Err("takes `by` or a command, not both".to_owned())
+            }
+            StepKind::RestartPod if self.selector.is_none() => {
+                Err("needs `selector`: which pod of the node".to_owned())
+            }
             StepKind::Isolate if !self.command.is_empty() && self.undo.is_empty() => {
                 Err("a command needs `undo`: what is isolated must be put back".to_owned())
             }
             StepKind::Script if self.command.is_empty() => Err("needs `command`".to_owned()),
             StepKind::RestartService if self.service.is_none() => Err("needs `service`".to_owned()),
             StepKind::RestartService => check_service(self.service.as_deref().unwrap_or_default()),
-            StepKind::Evict if self.namespaces.iter().all(|name| name.trim().is_empty()) => {
-                Err("needs `namespaces`: pods of all namespaces are never moved".to_owned())
-            }
-            StepKind::Evict if self.selector.as_ref().is_some_and(|selector| selector.trim().is_empty()) => {
-                Err("an empty `selector` would select everything".to_owned())
-            }
             StepKind::StopHolders if self.names.iter().any(|name| name.trim().is_empty()) => {
                 Err("an empty name in `names`".to_owned())
             }
@@ -370,4 +464,9 @@ fn check_service(name: &str) -> Result<(), String> {
         return Err(format!("{name:?} is no name of a unit"));
     }
     Ok(())
+}
+
+fn is_namespace(name: &str) -> bool {
+    let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    !name.is_empty() && name.len() <= 63 && name.chars().all(fine) && !name.starts_with('-')
 }

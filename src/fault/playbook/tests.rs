@@ -67,7 +67,7 @@ fn a_site_comes_first_and_brings_its_commands() {
     let playbook = Playbook::parse("site.yaml", text).unwrap();
     assert!(playbook.rule(&finding("xid-95")).unwrap().steps.is_empty());
     let rule = playbook.rule(&finding("xid-64")).unwrap();
-    let isolate = rule.steps[0].settled(&playbook.commands, None);
+    let isolate = rule.steps[0].settled(&playbook, Reach::Machine);
     assert_eq!((isolate.command[0].as_str(), isolate.undo[0].as_str()), ("cordon", "uncordon"));
     assert_eq!(playbook.policy.cool_down, Span::seconds(600));
     assert_eq!(playbook.policy.max_age, Policy::default().max_age);
@@ -113,4 +113,39 @@ fn a_playbook_that_could_do_harm_is_refused() {
 fn the_example_is_sound() {
     let playbook = Playbook::parse("playbook.yaml", include_str!("../../../examples/playbook.yaml")).unwrap();
     assert!(playbook.rules.len() > 5 && playbook.policy.quiet_hours.len() == 1);
+}
+
+#[test]
+fn isolation_goes_by_what_a_site_says_and_by_what_there_is() {
+    let by = |yaml: &str, reach: Reach| {
+        let text = format!(
+            "{yaml}\nrules:\n- name: x\n  match: {{faults: [a]}}\n  steps: [{{step: isolate}}, {{step: hand-over}}]"
+        );
+        let playbook = Playbook::parse("p", &text).unwrap();
+        let step = playbook.rules[0].steps[0].settled(&playbook, reach);
+        (step.by, step.standing(reach).is_ok())
+    };
+    let command = "commands: {isolate: [a], restore: [b]}";
+    assert_eq!(by("", Reach::Machine), (None, true), "the marker file alone");
+    assert_eq!(by("", Reach::Node), (Some(Means::Auto), true));
+    assert_eq!(by("isolate: {by: cordon}", Reach::Central), (Some(Means::Cordon), true));
+    assert_eq!(by("isolate: {by: cordon}", Reach::Machine), (Some(Means::Cordon), false), "needs a cluster");
+    assert_eq!(by(command, Reach::Node), (Some(Means::Command), true));
+    assert_eq!(by(command, Reach::Central), (Some(Means::Command), false), "not from afar");
+    assert_eq!(by(&format!("{command}\nisolate: {{by: taint}}"), Reach::Node), (Some(Means::Taint), true));
+    assert!(error("isolate: {by: command}").contains("no commands.isolate"));
+}
+
+#[test]
+fn what_could_move_anything_is_refused() {
+    let rule = |steps: &str| error(&format!("rules:\n- name: x\n  match: {{faults: [a]}}\n  steps: [{steps}]"));
+    let isolated = |step: &str| rule(&format!("{{step: isolate}}, {step}, {{step: hand-over}}"));
+    for step in ["{step: evict}", "{step: evict, namespaces: ['']}", "{step: evict, namespaces: ['*']}"] {
+        assert!(isolated(step).contains("namespace"), "{step}");
+    }
+    assert!(isolated("{step: evict, namespaces: [a], selector: ' '}").contains("selector"));
+    assert!(isolated("{step: restart-pod, namespaces: [a]}").contains("selector"));
+    assert!(rule("{step: evict, namespaces: [a]}, {step: hand-over}").contains("without isolate"));
+    assert!(isolated("{step: resume}").contains("nothing was moved"));
+    assert!(isolated("{step: checkpoint, save: {annotate: true}}").contains("namespaces"));
 }

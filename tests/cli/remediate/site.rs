@@ -36,6 +36,10 @@ pub const REBOOT: &str = "
 
 pub struct Site {
     directory: tempfile::TempDir,
+    /// Said with every run that acts or plans.
+    pub also: Vec<String>,
+    /// Said with every command.
+    pub connection: Vec<String>,
     /// Ids of the events that the webhook took.
     pub events: Arc<Mutex<Vec<String>>>,
 }
@@ -44,7 +48,7 @@ impl Site {
     pub fn new(steps: &str) -> Site {
         let directory = tempfile::tempdir().unwrap();
         let events = Arc::default();
-        let site = Site { directory, events };
+        let site = Site { directory, also: Vec::new(), connection: Vec::new(), events };
         let url = site.webhook();
         site.script("cordon", "touch @/cordoned");
         site.script("uncordon", "rm -f @/cordoned");
@@ -87,7 +91,7 @@ impl Site {
         self.write("blind.json", &look("blind", &[]).to_string());
     }
 
-    fn script(&self, name: &str, body: &str) {
+    pub fn script(&self, name: &str, body: &str) {
         // It can be told to kill aictl before or after its own work; once.
         let text = format!(
             "case $(cat @/kill-{name} 2>/dev/null) in before) rm @/kill-{name}; kill -9 $PPID; sleep 0.3;; \
@@ -103,7 +107,7 @@ impl Site {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    fn here(&self, text: &str) -> String {
+    pub fn here(&self, text: &str) -> String {
         text.replace("@/", &format!("{}/", self.directory.path().display()))
     }
 
@@ -151,10 +155,18 @@ impl Site {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        command.args(&self.connection);
         if !arguments.contains(&"undo") || arguments.contains(&"--playbook") {
+            command.args(&self.also);
             command.arg("--playbook").arg(self.path("playbook.yaml"));
         }
         command
+    }
+
+    /// aictl with the connection alone.
+    pub fn aictl(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("aictl"));
+        command.env_clear().args(arguments).args(&self.connection).stdin(Stdio::null()).output().unwrap()
     }
 
     pub fn run(&self, arguments: &[&str]) -> Output {

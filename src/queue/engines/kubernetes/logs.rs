@@ -336,11 +336,10 @@ mod tests {
                 }
             }
             let mut seen = 0;
-            for (at, text) in all.iter().filter(|(at, _)| mark.at.is_none() || *at >= mark.at) {
-                if mark.clone().at.is_none() || *at >= mark.at {
-                    if mark.is_new(*at, &mut seen) {
-                        got.push(*text);
-                    }
+            let since = mark.at;
+            for (at, text) in all.iter().filter(|(at, _)| since.is_none() || *at >= since) {
+                if (mark.at.is_none() || *at >= mark.at) && mark.is_new(*at, &mut seen) {
+                    got.push(*text);
                 }
             }
             assert_eq!(got, ["a", "b", "c", "d", "e"], "broken at {broken_at}");

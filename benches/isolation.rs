@@ -1,0 +1,139 @@
+//! From an event in the kernel's log to a node that is seen isolated: a real API server, the real
+//! program as `remediate --apply --watch --cluster`, lines written to /dev/kmsg in its test mode.
+//!
+//! `cargo bench --bench isolation [-- ROUNDS]`; needs root, etcd and kube-apiserver.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark fails by panicking and prints its result")]
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::Node;
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use serde_json::json;
+
+use support::kube::Kube;
+
+const PLAYBOOK: &str = "
+policy:
+  kill_switch: /nonexistent/stop
+  cool_down: 0s
+  attempts_per_node: 1000000
+  concurrent: 1000000
+  breaker: {nodes: 1000000}
+  out_of_service: {nodes: 1000000}
+rules:
+- name: bench
+  match: {faults: [xid-79]}
+  steps:
+  - {step: isolate}
+  - {step: verify}
+  - {step: restore}
+";
+
+fn main() {
+    let rounds = std::env::args().filter_map(|word| word.parse().ok()).next().unwrap_or(100);
+    if !support::is_root() {
+        println!("not run: writes to /dev/kmsg, which needs root");
+        return;
+    }
+    let Some(kube) = Kube::shared() else { return };
+    let namespace = kube.namespace("bench");
+    let node = kube.unique("bench");
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    std::fs::write(at("playbook.yaml"), PLAYBOOK).unwrap();
+    std::fs::write(at("kubeconfig"), kube.kubeconfig(&namespace)).unwrap();
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    make_node(kube, &node, boot.trim());
+    let seen = watch(kube, &node);
+    let mut daemon = Command::new(env!("CARGO_BIN_EXE_aictl"))
+        .args(["remediate", "--apply", "--watch", "--interval", "1h", "--cluster", "--node", &node])
+        .args(["-n", &namespace, "--pretend", "trust=1"])
+        .arg("--kubeconfig")
+        .arg(at("kubeconfig"))
+        .arg("--playbook")
+        .arg(at("playbook.yaml"))
+        .arg("--state-dir")
+        .arg(at("state"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap();
+    // Its first look, which is a whole one.
+    std::thread::sleep(Duration::from_secs(5));
+    let mut log = OpenOptions::new().write(true).open("/dev/kmsg").unwrap();
+    let mut times = Vec::new();
+    for round in 0..rounds {
+        // Another device each time, of a domain that no machine has: another incident.
+        let line = format!(
+            "NVRM: Xid (PCI:fe{:02x}:{:02x}:00): 79, GPU has fallen off the bus.\n",
+            round / 255,
+            round % 255 + 1
+        );
+        let begin = Instant::now();
+        log.write_all(line.as_bytes()).unwrap();
+        wait_for(&seen, true);
+        times.push(begin.elapsed());
+        wait_for(&seen, false);
+    }
+    let pid = rustix::process::Pid::from_child(&daemon);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    daemon.wait().unwrap();
+    kube.block_on(async {
+        let nodes: Api<Node> = Api::all(kube.client());
+        let _ = nodes.delete(&node, &DeleteParams::default()).await;
+    });
+    times.sort();
+    let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize].as_secs_f64() * 1000.0;
+    println!(
+        "event to isolation, {rounds} rounds: P50 {:.0} ms, P90 {:.0} ms, P99 {:.0} ms, longest {:.0} ms",
+        at(0.5),
+        at(0.9),
+        at(0.99),
+        at(1.0)
+    );
+}
+
+fn wait_for(seen: &mpsc::Receiver<bool>, wanted: bool) {
+    while seen.recv_timeout(Duration::from_secs(60)).expect("the node did not change within a minute") != wanted {}
+}
+
+fn make_node(kube: &Kube, name: &str, boot: &str) {
+    let node: Node = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
+    let status = json!({"status": {"nodeInfo": {"bootID": boot}}});
+    kube.block_on(async {
+        let nodes: Api<Node> = Api::all(kube.client());
+        nodes.create(&PostParams::default(), &node).await.unwrap();
+        nodes.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
+    });
+}
+
+/// Says at each change of the node whether our taint is on it.
+fn watch(kube: &'static Kube, name: &str) -> mpsc::Receiver<bool> {
+    let (send, receive) = mpsc::channel();
+    let fields = WatchParams::default().fields(&format!("metadata.name={name}"));
+    std::thread::spawn(move || {
+        kube.block_on(async {
+            let nodes: Api<Node> = Api::all(kube.client());
+            let mut stream = nodes.watch(&fields, "0").await.unwrap().boxed();
+            while let Ok(Some(event)) = stream.try_next().await {
+                if let WatchEvent::Added(node) | WatchEvent::Modified(node) = event {
+                    let taints = node.spec.and_then(|spec| spec.taints).unwrap_or_default();
+                    if send.send(taints.iter().any(|taint| taint.key == "aictl.dev/fault")).is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+    });
+    receive
+}

@@ -1,0 +1,44 @@
+//! The crash walk with a cluster: aictl is killed at every mark of the journal and run again.
+
+use super::town::{ALL, Town};
+
+/// Dies at one mark, is run again as cron would, and everything must be well. Whether it got through.
+fn walk(mark: u64, isolate: &str) -> Option<bool> {
+    let town = Town::new(ALL)?;
+    town.playbook(isolate, ALL);
+    town.job(1);
+    town.keepers(1);
+    let bystander = town.get_node(&town.bystander).metadata.resource_version;
+    let through = town.site.start(Some(mark)).wait().unwrap().code().is_some();
+    let code = town.site.settle();
+    let history = town.site.history();
+    let tell = || format!("mark {mark}: exit code {code}\n{:?}\n{history:#}", town.marks());
+    let incidents = history["incidents"].as_array().unwrap();
+    assert_eq!(incidents.len(), 1, "{}", tell());
+    assert_eq!((code, incidents[0]["state"].as_str()), (0, Some("restored")), "{}", tell());
+    assert!(town.is_clean() && !town.marks().0, "left isolated: {}", tell());
+    assert_eq!(town.site.count("reset"), 1, "{}", tell());
+    assert_eq!(town.where_pods_are(), [("again-1".to_owned(), town.bystander.clone())], "{}", tell());
+    assert_eq!(town.get_node(&town.bystander).metadata.resource_version, bystander, "{}", tell());
+    // And nothing is left to do.
+    let before = town.versions();
+    town.site.apply();
+    assert_eq!(town.versions(), before, "{}", tell());
+    Some(through)
+}
+
+#[test]
+fn a_run_killed_at_any_mark_leaves_no_node_isolated() {
+    for isolate in ["{by: taint}", "{by: cordon}"] {
+        let mut mark = 0;
+        loop {
+            mark += 1;
+            match walk(mark, isolate) {
+                None => return,
+                Some(true) => break,
+                Some(false) => {}
+            }
+        }
+        assert!(mark > 50, "only {mark} marks");
+    }
+}
