@@ -28,3 +28,5 @@ pub const KUBECONFIG: &str = "AICTL_KUBECONFIG";
 pub const NODE: &str = "AICTL_NODE";
 /// Name of this machine's node, as Kubernetes' manifests usually call it.
 pub const NODE_NAME: &str = "NODE_NAME";
+/// Directory that serves as HF_HOME, as `--to` of `aictl preload`.
+pub const PRELOAD_TO: &str = "AICTL_PRELOAD_TO";

@@ -10,6 +10,7 @@ mod diagnose;
 pub mod env;
 mod error;
 mod interrupt;
+mod preload;
 mod profile;
 mod recording;
 mod remediate;
@@ -99,6 +100,7 @@ enum Command {
     Timeline(timeline::Args),
     Diagnose(diagnose::Args),
     Remediate(remediate::Args),
+    Preload(preload::Args),
     Completions(completions::Args),
 }
 
@@ -145,6 +147,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Timeline(args) => timeline::run(args, &settings),
         Command::Diagnose(args) => diagnose::run(args, &settings),
         Command::Remediate(args) => remediate::run(args, &settings),
+        Command::Preload(args) => preload::run(args, &settings),
         Command::Completions(args) => completions::run(&args, &settings),
     };
     match done {

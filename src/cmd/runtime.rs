@@ -6,7 +6,17 @@ use crate::cluster::ClusterError;
 /// Runs `work` to its end on this thread; the first Ctrl-C, SIGTERM or SIGHUP drops it where it
 /// waits, so whatever must be cleaned up is cleaned up on drop or by the caller.
 pub fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    wait(&mut tokio::runtime::Builder::new_current_thread(), work)
+}
+
+/// As [`block_on`], with threads beside this one for what `work` spawns: for data in quantity.
+pub fn block_on_threads<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
+    wait(tokio::runtime::Builder::new_multi_thread().worker_threads(threads), work)
+}
+
+fn wait<T>(builder: &mut tokio::runtime::Builder, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let runtime = builder.enable_all().build();
     let runtime = runtime.map_err(|error| Error::failed("cannot wait for the network", error))?;
     let done = runtime.block_on(async {
         tokio::select! {

@@ -57,6 +57,42 @@ impl FromStr for Share {
     }
 }
 
+/// An amount of data: `200MB`, `1GiB`, `1.5G`; a plain number counts bytes. `K`, `M`, `G`, `T` are
+/// powers of ten, `Ki` and so on powers of 1024; a `/s` at the end is let pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Amount(pub u64);
+
+impl FromStr for Amount {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Amount, String> {
+        let wrong = || "not an amount of data; write 200MB, 1GiB or 500000".to_owned();
+        let text = text.trim();
+        let text = text.strip_suffix("/s").unwrap_or(text);
+        let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let (number, unit) = text.split_at(end);
+        let unit = unit.trim().to_ascii_lowercase();
+        let factor: f64 = match unit.strip_suffix('b').unwrap_or(&unit) {
+            "" => 1.0,
+            "k" => 1e3,
+            "m" => 1e6,
+            "g" => 1e9,
+            "t" => 1e12,
+            "p" => 1e15,
+            "ki" => 1024.0,
+            "mi" => 1_048_576.0,
+            "gi" => 1_073_741_824.0,
+            "ti" => 1_099_511_627_776.0,
+            _ => return Err(wrong()),
+        };
+        let bytes = number.parse::<f64>().map_err(|_| wrong())? * factor;
+        if !(1.0..=1e18).contains(&bytes) {
+            return Err("not between 1 byte and 10^18".to_owned());
+        }
+        Ok(Amount(bytes.round() as u64))
+    }
+}
+
 /// A list of layers: `sched,python`, or `all`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LayerList(pub Layers);
@@ -187,6 +223,24 @@ mod tests {
         assert!("2".parse::<Share>().unwrap_err().contains("did you mean 2%?"));
         for text in ["", "0", "-1%", "inf", "nan", "two"] {
             assert!(text.parse::<Share>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn amounts() {
+        for (text, bytes) in [
+            ("200MB", 200_000_000),
+            ("1GiB", 1 << 30),
+            ("1.5g", 1_500_000_000),
+            ("64 MiB", 64 << 20),
+            ("100MB/s", 100_000_000),
+            ("12", 12),
+            ("7B", 7),
+        ] {
+            assert_eq!(text.parse(), Ok(Amount(bytes)), "{text}");
+        }
+        for text in ["", "0", "-1", "GB", "1XB", "1e400", "1.2.3", "nan"] {
+            assert!(text.parse::<Amount>().is_err(), "{text}");
         }
     }
 

@@ -12,6 +12,7 @@ pub mod machine;
 pub mod maps;
 pub mod memory;
 pub mod mounts;
+pub mod open_files;
 pub mod pci;
 pub mod process;
 pub mod services;

@@ -4,6 +4,7 @@
 //! status, hints and errors to stderr. Gathers no data, decides nothing.
 
 pub mod bar;
+mod bars;
 pub mod human;
 mod progress;
 pub mod style;
@@ -12,6 +13,7 @@ pub mod text;
 mod ui;
 pub mod yaml;
 
+pub use bars::Bars;
 pub use progress::Progress;
 pub use table::{Align, Table};
 pub use ui::{Color, Ui, UiOptions};

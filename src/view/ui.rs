@@ -6,7 +6,7 @@ use anstream::{AutoStream, ColorChoice};
 use serde::Serialize;
 
 use super::style::{self, paint};
-use super::{Progress, yaml};
+use super::{Bars, Progress, yaml};
 
 /// When to colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -142,6 +142,18 @@ impl Ui {
         let shown = !self.options.quiet && !self.options.still && io::stderr().is_terminal();
         let colour = AutoStream::new(io::stderr(), self.choice).current_choice() != ColorChoice::Never;
         Progress::new(shown, self.width, self.unicode, colour)
+    }
+
+    /// Bars for work with many parts; `None` unless people look at stderr.
+    pub fn bars(&self) -> Option<Bars> {
+        let shown = !self.options.quiet && !self.options.still && io::stderr().is_terminal();
+        let colour = AutoStream::new(io::stderr(), self.choice).current_choice() != ColorChoice::Never;
+        shown.then(|| Bars::new(self.width, self.unicode, colour))
+    }
+
+    /// Whether status and hints are not wanted.
+    pub fn is_quiet(&self) -> bool {
+        self.options.quiet
     }
 
     /// Nobody can be told that stderr is gone, so a failure to write is left alone.

@@ -1,0 +1,121 @@
+//! Fetches one source after the other, and says what came of it.
+
+use std::time::Duration;
+
+use super::super::Done;
+use super::super::error::{DONE, Error, FOUND};
+use super::super::runtime;
+use super::super::settings::{OutputFormat, Settings};
+use super::progress::{self, Listener};
+use super::{Args, memory, render, show};
+use crate::preload::bring::{bring, plan};
+use crate::preload::{Access, Brought, Choice, Manner, Model, Order, Plan, Snapshot, Source, Store};
+
+/// What was meant, for all sources.
+struct Meant {
+    store: Store,
+    access: Access,
+    choice: Choice,
+    manner: Manner,
+    max_age: Option<Duration>,
+    wait: Duration,
+    verify: bool,
+}
+
+/// Fetches, or only plans.
+pub fn run(args: &Args, settings: &Settings) -> Done {
+    let chosen = &args.choice;
+    let meant = Meant {
+        store: args.place.store()?,
+        access: Access::of_environment(chosen.mount.clone()),
+        choice: Choice::new(&chosen.include, &chosen.exclude)
+            .map_err(|why| Error::usage(format!("wrong pattern {why}")).hint("quote it: --include '*.safetensors'"))?,
+        manner: Manner {
+            connections: usize::from(chosen.connections),
+            max_memory: chosen.max_memory.0,
+            limit_rate: chosen.limit_rate.map(|rate| rate.0),
+            stall: chosen.stall_timeout.0,
+            retries: chosen.retries,
+        },
+        max_age: chosen.max_age.map(|age| age.0),
+        wait: chosen.wait.0,
+        verify: args.verify,
+    };
+    if args.dry_run {
+        return dry_run(args, &meant, settings);
+    }
+    let listener = progress::listener(settings);
+    let mut brought = Vec::new();
+    for source in &args.sources {
+        let one = runtime::block_on_threads(async { Ok(bring(&meant.order(source, &*listener)).await?) });
+        match one {
+            Ok(one) => brought.push(one),
+            Err(error) => {
+                listener.close();
+                return Err(error);
+            }
+        }
+    }
+    listener.close();
+    finish(args, &brought, settings)
+}
+
+impl Meant {
+    fn order<'a>(&'a self, source: &'a Source, listener: &'a dyn Listener) -> Order<'a> {
+        Order {
+            source,
+            store: &self.store,
+            access: &self.access,
+            choice: &self.choice,
+            manner: &self.manner,
+            max_age: self.max_age,
+            wait: self.wait,
+            verify: self.verify,
+            sink: listener.sink(),
+        }
+    }
+}
+
+/// Warms what is to be warm, and prints.
+fn finish(args: &Args, brought: &[Brought], settings: &Settings) -> Done {
+    let snapshots: Vec<Snapshot> = brought.iter().map(|one| one.snapshot.clone()).collect();
+    let mut wrong = false;
+    for one in brought {
+        for name in &one.repaired {
+            settings.ui.warn(&format!("{name} was damaged on disk; it was put apart and fetched anew"));
+        }
+        for error in &one.wrong {
+            wrong = true;
+            settings.ui.error(&error.to_string());
+        }
+    }
+    let warmed = memory::after(&args.memory, &snapshots, settings)?;
+    let models: Vec<Model> =
+        snapshots.iter().map(|snapshot| Model::of(snapshot, memory::resident_bytes(snapshot))).collect();
+    // From cron nothing is said while nothing changes.
+    let changed = warmed || wrong || brought.iter().any(|one| one.changed);
+    let asked = !matches!(settings.output, OutputFormat::Table | OutputFormat::Wide);
+    if changed || asked || std::io::IsTerminal::is_terminal(&std::io::stdout()) {
+        show(&models, settings)?;
+    }
+    Ok(if wrong { FOUND } else { DONE })
+}
+
+fn dry_run(args: &Args, meant: &Meant, settings: &Settings) -> Done {
+    let silent = progress::silent();
+    let mut plans: Vec<Plan> = Vec::new();
+    for source in &args.sources {
+        plans.push(runtime::block_on_threads(async { Ok(plan(&meant.order(source, &*silent)).await?) })?);
+    }
+    let printed = match settings.output {
+        OutputFormat::Json => settings.ui.json(&plans),
+        OutputFormat::Yaml => settings.ui.yaml(&plans),
+        OutputFormat::Name => {
+            let paths: Vec<String> = plans.iter().map(|plan| plan.path.display().to_string()).collect();
+            settings.ui.print(&paths.join("\n"))
+        }
+        OutputFormat::Table | OutputFormat::Wide => settings.ui.print(&render::plans(&plans, settings)),
+    };
+    printed.map_err(Error::output)?;
+    Ok(DONE)
+}

@@ -1,0 +1,148 @@
+//! Listens to a fetch: bars at a terminal, JSON lines for programs, or nothing.
+//!
+//! With `-o json` stdout has the models alone, as one document; what happens goes to stderr, one
+//! JSON object a line (`aictl.preload-event/v1`), unless stderr is a terminal or `-q` is given.
+
+use std::collections::HashMap;
+use std::io::{IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
+
+use serde::Serialize;
+
+use super::super::settings::{OutputFormat, Settings};
+use crate::preload::event::Silent;
+use crate::preload::{Event, Sink};
+use crate::view::{Bars, Ui};
+
+/// A sink that ends.
+pub trait Listener: Sync + Send {
+    /// For the fetch.
+    fn sink(&self) -> &dyn Sink;
+    /// Takes what it shows away.
+    fn close(&self) {}
+}
+
+/// The listener that suits where the output goes.
+pub fn listener(settings: &Settings) -> Box<dyn Listener> {
+    let terminal = std::io::stderr().is_terminal();
+    if matches!(settings.output, OutputFormat::Json) && !terminal && !settings.ui.is_quiet() {
+        return Box::new(Lines);
+    }
+    match settings.ui.bars() {
+        Some(bars) => Box::new(Shown { state: Mutex::new(State { files: HashMap::new(), have: 0, all: 0 }), bars }),
+        None => silent(),
+    }
+}
+
+/// One that hears nothing.
+pub fn silent() -> Box<dyn Listener> {
+    Box::new(Silent)
+}
+
+impl Listener for Silent {
+    fn sink(&self) -> &dyn Sink {
+        self
+    }
+}
+
+/// A JSON object a line.
+#[derive(Debug)]
+struct Lines;
+
+#[derive(Serialize)]
+struct Line<'a> {
+    schema: &'static str,
+    at: jiff::Timestamp,
+    #[serde(flatten)]
+    event: &'a Event,
+}
+
+impl Listener for Lines {
+    fn sink(&self) -> &dyn Sink {
+        self
+    }
+}
+
+impl Sink for Lines {
+    fn event(&self, event: Event) {
+        let line = Line { schema: "aictl.preload-event/v1", at: jiff::Timestamp::now(), event: &event };
+        if let Ok(mut text) = serde_json::to_string(&line) {
+            text.push('\n');
+            // Nobody can be told that stderr is gone.
+            let _ = std::io::stderr().lock().write_all(text.as_bytes());
+        }
+    }
+}
+
+/// Bars.
+#[derive(Debug)]
+struct Shown {
+    bars: Bars,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    files: HashMap<String, u64>,
+    have: u64,
+    all: u64,
+}
+
+impl Listener for Shown {
+    fn sink(&self) -> &dyn Sink {
+        self
+    }
+
+    fn close(&self) {
+        self.bars.clear();
+    }
+}
+
+impl State {
+    /// A file is so far; returns how far all is.
+    fn reached(&mut self, name: &str, bytes: u64) -> u64 {
+        let before = self.files.insert(name.to_owned(), bytes).unwrap_or(bytes);
+        self.have = (self.have + bytes).saturating_sub(before).min(self.all);
+        self.have
+    }
+}
+
+impl Sink for Shown {
+    fn event(&self, event: Event) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::Planned { source, bytes, have_bytes, .. } => {
+                *state = State { files: HashMap::new(), have: have_bytes, all: bytes };
+                self.bars.start(&source, bytes, have_bytes);
+            }
+            Event::FileStarted { name, bytes, have_bytes } => {
+                state.files.insert(name.clone(), 0);
+                let have = state.reached(&name, have_bytes);
+                self.bars.total(have);
+                self.bars.file(&name, bytes, have_bytes);
+            }
+            Event::Progress { name, have_bytes, bytes } => {
+                let have = state.reached(&name, have_bytes);
+                self.bars.total(have);
+                self.bars.file(&name, bytes, have_bytes);
+            }
+            Event::FileDone { name, bytes, .. } => {
+                let have = state.reached(&name, bytes);
+                self.bars.total(have);
+                self.bars.done(&name);
+            }
+            Event::Changed { name } => {
+                state.reached(&name, 0);
+                self.bars.done(&name);
+                self.bars.say(&format!("{name} changed at its source: it is read again"));
+            }
+            Event::Quarantined { name, path } => {
+                self.bars.done(&name);
+                self.bars.say(&format!("{name} is not what it should be: it is kept apart as {path}"));
+            }
+            Event::Retry { name, why, .. } => self.bars.trouble(&format!("{name}: {why}; once more")),
+            Event::Finished { .. } => self.bars.clear(),
+            Event::Connections { .. } => {}
+        }
+    }
+}

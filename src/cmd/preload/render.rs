@@ -1,0 +1,122 @@
+//! Models for people.
+
+use super::super::settings::Settings;
+use crate::preload::gc::Verdict;
+use crate::preload::snapshot::State;
+use crate::preload::{Model, Plan};
+use crate::view::style::{self, paint};
+use crate::view::{Align, Table, human, text};
+
+/// The table of models.
+pub fn models(models: &[Model], wide: bool, settings: &Settings) -> String {
+    let (width, unicode) = (settings.ui.width(), settings.ui.unicode());
+    let mut columns = vec![
+        ("SOURCE", Align::Flexible),
+        ("REVISION", Align::Left),
+        ("FILES", Align::Right),
+        ("SIZE", Align::Right),
+        ("DISK", Align::Right),
+        ("CACHED", Align::Right),
+        ("STATE", Align::Left),
+    ];
+    if wide {
+        columns.extend([("VERIFIED", Align::Left), ("PATH", Align::Left)]);
+    }
+    let mut table = Table::new(&columns);
+    for model in models {
+        let share = |bytes: u64| match model.bytes {
+            0 => "100%".to_owned(),
+            all => human::cell(&human::percent(bytes as f64 / all as f64)),
+        };
+        let mut row = vec![
+            model.source.clone(),
+            model.revision.chars().take(if wide { 64 } else { 8 }).collect(),
+            human::count(model.files as u64),
+            human::cell(&human::bytes(model.bytes)),
+            share(model.on_disk_bytes),
+            model.resident_bytes.map_or_else(|| "unknown".to_owned(), share),
+            model.state.name().to_owned(),
+        ];
+        if wide {
+            row.push(if model.verified { "yes" } else { "no" }.to_owned());
+            row.push(model.path.display().to_string());
+        }
+        table.row(row);
+    }
+    let colour = |row: usize| match models.get(row).map(|model| model.state) {
+        Some(State::Damaged) => style::BAD,
+        Some(State::Partial) => style::WARN,
+        _ => anstyle::Style::new(),
+    };
+    page(&table, if wide { usize::MAX } else { width }, unicode, colour)
+}
+
+/// What would be fetched.
+pub fn plans(plans: &[Plan], settings: &Settings) -> String {
+    let mut table = Table::new(&[
+        ("SOURCE", Align::Flexible),
+        ("REVISION", Align::Left),
+        ("FILES", Align::Right),
+        ("SIZE", Align::Right),
+        ("TO-FETCH", Align::Right),
+        ("TIME", Align::Right),
+        ("FREE", Align::Right),
+        ("FITS", Align::Left),
+    ]);
+    let bytes = |bytes: u64| human::cell(&human::bytes(bytes));
+    for plan in plans {
+        table.row([
+            plan.source.clone(),
+            plan.revision.chars().take(8).collect(),
+            human::count(plan.files as u64),
+            bytes(plan.bytes),
+            bytes(plan.fetch_bytes),
+            plan.estimate_s.map_or_else(|| "unknown".to_owned(), |seconds| human::cell(&human::seconds(seconds))),
+            bytes(plan.free_bytes),
+            if plan.fits { "yes" } else { "no" }.to_owned(),
+        ]);
+    }
+    let colour = |row: usize| if plans.get(row).is_some_and(|plan| !plan.fits) { style::BAD } else { anstyle::Style::new() };
+    let mut parts = vec![page(&table, settings.ui.width(), settings.ui.unicode(), colour)];
+    for plan in plans.iter().filter(|plan| !plan.fits) {
+        parts.push(match plan.evict.as_slice() {
+            [] => format!("{} does not fit, and no cleaning would make room for it.", plan.source),
+            paths => {
+                let paths: Vec<String> = paths.iter().map(|path| format!("  {}", path.display())).collect();
+                format!("{} would fit after these are removed (aictl preload gc):\n{}", plan.source, paths.join("\n"))
+            }
+        });
+    }
+    parts.push("Nothing was changed.".to_owned());
+    parts.join("\n\n")
+}
+
+/// What goes, or went.
+pub fn verdicts(verdicts: &[&Verdict], settings: &Settings) -> String {
+    let mut table = Table::new(&[
+        ("SOURCE", Align::Flexible),
+        ("REVISION", Align::Left),
+        ("ACTION", Align::Left),
+        ("FREES", Align::Right),
+        ("UNUSED", Align::Right),
+        ("WHY", Align::Flexible),
+    ]);
+    for verdict in verdicts {
+        table.row([
+            verdict.source.clone(),
+            verdict.revision.chars().take(8).collect(),
+            verdict.action.to_owned(),
+            human::cell(&human::bytes(verdict.frees_bytes)),
+            human::cell(&human::seconds(verdict.unused_s as f64)),
+            verdict.why.clone(),
+        ]);
+    }
+    page(&table, settings.ui.width(), settings.ui.unicode(), |_| anstyle::Style::new())
+}
+
+fn page(table: &Table, width: usize, unicode: bool, colour: impl Fn(usize) -> anstyle::Style) -> String {
+    let lines = table.render(width, unicode);
+    let colours = std::iter::once(style::HEADER).chain((0..).map(colour));
+    let page = lines.iter().zip(colours).map(|(line, colour)| paint(colour, line)).collect::<Vec<_>>().join("\n");
+    if unicode { page } else { text::to_ascii(&page) }
+}

@@ -1,0 +1,102 @@
+//! What happens while a model comes near, as data. Bars, JSON lines and tests are listeners.
+
+use serde::Serialize;
+
+/// Something that happened. Names of files are as the source names them.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// A source was looked at: this is what it has, and what of it is here.
+    Planned {
+        /// The source, without credentials.
+        source: String,
+        /// Its revision.
+        revision: String,
+        /// Files wanted.
+        files: usize,
+        /// Their sizes together.
+        bytes: u64,
+        /// What of them needs no fetching.
+        have_bytes: u64,
+    },
+    /// The first byte of a file is about to be asked for.
+    FileStarted {
+        /// The file.
+        name: String,
+        /// Its size.
+        bytes: u64,
+        /// What is here of it from an earlier run.
+        have_bytes: u64,
+    },
+    /// Bytes came; about ten times a second for each file that moves.
+    Progress {
+        /// The file.
+        name: String,
+        /// Bytes of it that are here now.
+        have_bytes: u64,
+        /// Its size.
+        bytes: u64,
+    },
+    /// A file is whole, checked and has its final name.
+    FileDone {
+        /// The file.
+        name: String,
+        /// Its size.
+        bytes: u64,
+        /// SHA-256 of its content, in hex.
+        sha256: String,
+    },
+    /// A request failed and is made again.
+    Retry {
+        /// The file.
+        name: String,
+        /// First byte asked for.
+        offset: u64,
+        /// What went wrong, without credentials.
+        why: String,
+        /// Pause before it is made again.
+        wait_ms: u64,
+    },
+    /// A file changed at its source; what was here of it is dropped.
+    Changed {
+        /// The file.
+        name: String,
+    },
+    /// A file was not what it should be, and was put apart.
+    Quarantined {
+        /// The file.
+        name: String,
+        /// Where it is.
+        path: String,
+    },
+    /// The number of connections was changed.
+    Connections {
+        /// How many now.
+        count: usize,
+    },
+    /// All that was wanted of a source is here.
+    Finished {
+        /// The source.
+        source: String,
+        /// Its revision.
+        revision: String,
+        /// Bytes that came over the network or from a mount.
+        fetched_bytes: u64,
+        /// Time it took.
+        seconds: f64,
+    },
+}
+
+/// Hears what happens. Called from several threads; must be quick.
+pub trait Sink: Send + Sync {
+    /// Something happened.
+    fn event(&self, event: Event);
+}
+
+/// Hears nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Sink for Silent {
+    fn event(&self, _: Event) {}
+}

@@ -1,0 +1,32 @@
+//! Brings models near: from a hub, an object store, a registry or a mount to this node's disk, and
+//! from there into the page cache and GPU memory; says truthfully what is where.
+//!
+//! May use `host` (processes and what they have open), `cluster` and `act` (many nodes). Prints
+//! nothing: it tells a [`Sink`] what happens, and returns plain data. It writes only below the
+//! store it was given, never to a source, and no file under its final name before it is whole.
+
+pub mod access;
+pub mod bring;
+mod choice;
+mod digest;
+mod error;
+pub mod event;
+mod fetch;
+pub mod gc;
+pub mod model;
+pub mod name;
+mod origin;
+pub mod snapshot;
+pub mod source;
+pub mod store;
+
+pub use access::Access;
+pub use bring::{Brought, Order, Plan};
+pub use choice::Choice;
+pub use error::PreloadError;
+pub use event::{Event, Sink};
+pub use fetch::Manner;
+pub use model::Model;
+pub use snapshot::{File, Snapshot};
+pub use source::Source;
+pub use store::Store;
