@@ -34,7 +34,7 @@ as_root() {
 system_packages() {
 	command -v apt-get >/dev/null || { lacks "apt packages (no apt-get here)"; return; }
 	local wanted=() package
-	for package in gcc libc6-dev binutils clang-19 llvm-19 libbpf-dev python3 python3-dev python3-venv python3-numpy python3-torch tmux curl openssl etcd-server; do
+	for package in gcc libc6-dev binutils clang-19 llvm-19 libbpf-dev python3 python3-dev python3-venv python3-numpy python3-torch tmux curl openssl etcd-server nginx; do
 		[ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || wanted+=("$package")
 	done
 	[ ${#wanted[@]} = 0 ] && return
@@ -78,6 +78,11 @@ venv_packages() {
 	pip "$1" perfetto protobuf nvidia-cuda-runtime nvidia-nccl-cu13
 }
 
+# What the hub's own tools make of our store, and an S3 that is not ours.
+models_packages() {
+	pip "$1" huggingface_hub boto3 "moto[s3,server]"
+}
+
 # A current PyTorch. It loads NVIDIA's libraries even without a GPU, but not Triton: 1 GB less.
 torch_packages() {
 	pip "$1" --no-deps torch
@@ -115,6 +120,7 @@ rust_components
 if [ $install = yes ]; then
 	system_packages
 	environment venv venv_packages
+	environment models models_packages
 	environment torch torch_packages
 	pythons
 	control_plane

@@ -4,6 +4,7 @@
 //! (CI sets it) it fails instead, so that nothing is skipped unseen; a GPU is never required.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub mod http;
 pub mod kube;
 
 use std::io::Write;
@@ -103,6 +104,14 @@ pub fn venv_python() -> Option<PathBuf> {
     let given = std::env::var_os("AICTL_TEST_VENV_PYTHON").map(PathBuf::from);
     let python = given.unwrap_or_else(|| cache().join("venv/bin/python"));
     answers(&python, "import google.protobuf; print(1)").map(|_| python)
+}
+
+/// A Python with `huggingface_hub`, `boto3` and `moto`, an implementation of S3:
+/// `AICTL_TEST_MODELS_PYTHON`, else the environment that test.sh makes.
+pub fn models_python() -> Option<PathBuf> {
+    let given = std::env::var_os("AICTL_TEST_MODELS_PYTHON").map(PathBuf::from);
+    let python = given.unwrap_or_else(|| cache().join("models/bin/python"));
+    answers(&python, "import huggingface_hub, boto3, moto.server; print(1)").map(|_| python)
 }
 
 /// A library of a PyPI package of NVIDIA's, such as "libcudart.so" or "libnccl.so", in the
