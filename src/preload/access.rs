@@ -48,7 +48,8 @@ impl Access {
     pub fn of_environment(mounts: Vec<(String, PathBuf)>) -> Access {
         let hub = text("HF_ENDPOINT").unwrap_or_else(|| HUB.to_owned()).trim_end_matches('/').to_owned();
         let hub_token = text("HF_TOKEN").or_else(|| text("HUGGING_FACE_HUB_TOKEN")).or_else(token_file).map(Secret);
-        let offline = text("HF_HUB_OFFLINE").is_some_and(|value| matches!(value.to_ascii_uppercase().as_str(), "1" | "TRUE" | "YES" | "ON"));
+        let offline = text("HF_HUB_OFFLINE")
+            .is_some_and(|value| matches!(value.to_ascii_uppercase().as_str(), "1" | "TRUE" | "YES" | "ON"));
         Access { hub, hub_token, mounts, offline }
     }
 

@@ -155,8 +155,12 @@ pub async fn plan(order: &Order<'_>) -> Result<Plan, PreloadError> {
     let missing: Vec<&Entry> = manifest.wanted().filter(|entry| !is_there(entry, &repository)).collect();
     let digests: BTreeMap<&str, u64> = missing.iter().map(|entry| (entry.digest.as_str(), entry.bytes)).collect();
     let have = |digest: &str| super::store::journal::Journal::bytes_of(&repository.journal(digest));
-    let fetch_bytes = digests.iter().map(|(digest, bytes)| bytes.saturating_sub(have(digest))).fold(0, u64::saturating_add);
-    let needed = digests.iter().map(|(digest, bytes)| bytes.saturating_sub(reserved(&repository, digest))).fold(0, u64::saturating_add);
+    let fetch_bytes =
+        digests.iter().map(|(digest, bytes)| bytes.saturating_sub(have(digest))).fold(0, u64::saturating_add);
+    let needed = digests
+        .iter()
+        .map(|(digest, bytes)| bytes.saturating_sub(reserved(&repository, digest)))
+        .fold(0, u64::saturating_add);
     let free_bytes = free_bytes(order.store.hub());
     let rate = order.manner.limit_rate.map(|rate| rate as f64);
     let rate = rate.or_else(|| super::store::rate_of(order.store, order.source.scheme()));
@@ -200,7 +204,11 @@ fn known(order: &Order<'_>, repository: &Repository) -> Result<Option<Manifest>,
     };
     // A commit and a digest do not change.
     let fixed = order.source.reference().is_none_or(is_commit);
-    let age = || repository.happened(&manifest.revision, Moment::Checked).and_then(|then| SystemTime::now().duration_since(then).ok());
+    let age = || {
+        repository
+            .happened(&manifest.revision, Moment::Checked)
+            .and_then(|then| SystemTime::now().duration_since(then).ok())
+    };
     let fresh = fixed || order.access.offline || order.max_age.is_some_and(|most| age().is_some_and(|age| age <= most));
     Ok(fresh.then_some(manifest))
 }
@@ -366,7 +374,8 @@ impl<'a> Errand<'a> {
     /// What is to be fetched: one file of each digest.
     fn missing(&self) -> Vec<Remote> {
         let mut seen = BTreeSet::new();
-        let lacking = self.manifest.wanted().filter(|entry| entry.whole.is_none() && seen.insert(entry.digest.as_str()));
+        let lacking =
+            self.manifest.wanted().filter(|entry| entry.whole.is_none() && seen.insert(entry.digest.as_str()));
         let mut missing: Vec<Remote> = lacking.filter_map(|entry| self.remote(&entry.digest)).cloned().collect();
         // Small ones first: they wait for answers only, while the large ones need the line.
         missing.sort_by_key(|remote| remote.bytes > super::store::journal::range_length(0, true));
@@ -375,7 +384,8 @@ impl<'a> Errand<'a> {
 
     fn check_room(&self) -> Result<(), PreloadError> {
         let missing = self.missing();
-        let needed = missing.iter().map(|remote| remote.bytes.saturating_sub(reserved(self.repository, &remote.digest)));
+        let needed =
+            missing.iter().map(|remote| remote.bytes.saturating_sub(reserved(self.repository, &remote.digest)));
         let needed_bytes = needed.fold(0, u64::saturating_add);
         let free_bytes = free_bytes(self.order.store.hub());
         if needed_bytes > free_bytes {

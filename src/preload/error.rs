@@ -124,7 +124,9 @@ impl PreloadError {
             PreloadError::Refused { source_name, .. } if source_name.starts_with("hf://") => {
                 "set HF_TOKEN, or log in with the hub's own tool; a gated model must be accepted in the browser first"
             }
-            PreloadError::Refused { .. } => "look at the credentials in the environment; docs/preload.md says which are read",
+            PreloadError::Refused { .. } => {
+                "look at the credentials in the environment; docs/preload.md says which are read"
+            }
             PreloadError::Checksum { .. } => "run the same again: it is fetched anew",
             PreloadError::Restless { .. } => "wait until its writer is done",
             PreloadError::Source { passing: true, .. } => "run the same again: it goes on where it stopped",
@@ -141,7 +143,9 @@ pub fn scrub(text: &str) -> String {
     while let Some(at) = rest.find("://") {
         let (before, after) = rest.split_at(at + 3);
         clean.push_str(before);
-        let end = after.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | ')' | '`')).unwrap_or(after.len());
+        let end = after
+            .find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | ')' | '`'))
+            .unwrap_or(after.len());
         let (url, tail) = after.split_at(end);
         let authority = url.find(['/', '?', '#']).unwrap_or(url.len());
         let host = url[..authority].rfind('@').map_or(0, |at| at + 1);

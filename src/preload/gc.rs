@@ -113,7 +113,7 @@ pub fn survey(store: &Store) -> Result<Vec<Candidate>, PreloadError> {
 pub fn decide(candidates: &[Candidate], rules: &Rules, now: SystemTime) -> Vec<Verdict> {
     let mut users: BTreeMap<&Path, (usize, u64)> = BTreeMap::new();
     for (blob, bytes) in candidates.iter().flat_map(|candidate| &candidate.blobs) {
-        users.entry(blob).or_insert((0, *bytes)).0 += 1;
+        users.entry(blob.as_path()).or_insert((0, *bytes)).0 += 1;
     }
     let mut size: u64 = users.values().map(|(_, bytes)| bytes).sum();
     let mut order: Vec<&Candidate> = candidates.iter().collect();
@@ -198,7 +198,9 @@ pub fn remove(candidate: &Candidate) -> Result<(), PreloadError> {
         repository.snapshots()?.into_iter().flat_map(|snapshot| snapshot.files).map(|file| file.blob).collect();
     for blob in candidate.blobs.keys().filter(|blob| !still.contains(*blob)) {
         // A link of a snapshot may lead out of the store; what lies there is not ours.
-        if blob.starts_with(repository.directory()) || fs::canonicalize(repository.directory()).is_ok_and(|own| blob.starts_with(own)) {
+        if blob.starts_with(repository.directory())
+            || fs::canonicalize(repository.directory()).is_ok_and(|own| blob.starts_with(own))
+        {
             fs::remove_file(blob).map_err(|error| PreloadError::store("remove", blob, error))?;
         }
     }
@@ -220,7 +222,9 @@ pub fn leftovers(store: &Store, now: SystemTime, dry: bool) -> Result<u64, Prelo
             let named: BTreeSet<PathBuf> =
                 repository.snapshots()?.into_iter().flat_map(|snapshot| snapshot.files).map(|file| file.blob).collect();
             let blobs = files_below(&repository.directory().join("blobs"));
-            paths.extend(blobs.into_iter().filter(|blob| !named.contains(blob) && !fs::canonicalize(blob).is_ok_and(|blob| named.contains(&blob))));
+            paths.extend(blobs.into_iter().filter(|blob| {
+                !named.contains(blob) && !fs::canonicalize(blob).is_ok_and(|blob| named.contains(&blob))
+            }));
         }
         for path in paths {
             let Ok(there) = fs::symlink_metadata(&path) else { continue };

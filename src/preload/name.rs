@@ -55,7 +55,9 @@ pub fn check_together<'n>(names: impl IntoIterator<Item = &'n str>) -> Result<()
                 None => {
                     seen.insert(path.to_lowercase(), (is_file, path));
                 }
-                Some((_, spelt)) if *spelt != path => return Err((name.to_owned(), "another differs from it in case alone")),
+                Some((_, spelt)) if *spelt != path => {
+                    return Err((name.to_owned(), "another differs from it in case alone"));
+                }
                 Some((true, _)) if is_file => return Err((name.to_owned(), "it is there twice")),
                 Some((was_file, _)) if *was_file != is_file => {
                     return Err((name.to_owned(), "it is a file and a directory"));

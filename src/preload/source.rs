@@ -180,7 +180,8 @@ fn file(rest: &str) -> Result<Source, String> {
 fn claim(rest: &str) -> Result<Source, String> {
     let (claim, path) = rest.split_once('/').unwrap_or((rest, ""));
     let letters = claim.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.'));
-    if claim.is_empty() || claim.len() > 253 || !letters || claim.starts_with(['-', '.']) || claim.ends_with(['-', '.']) {
+    if claim.is_empty() || claim.len() > 253 || !letters || claim.starts_with(['-', '.']) || claim.ends_with(['-', '.'])
+    {
         return Err("not the name of a claim; write pvc://claim/path".to_owned());
     }
     let path = path.trim_matches('/');
@@ -216,7 +217,8 @@ fn registry(rest: &str) -> Result<Source, String> {
     if host.is_empty() || !host.chars().all(host_letters) || !repository.split('/').all(component) {
         return Err(wrong());
     }
-    if reference.is_empty() || reference.len() > 128 || !reference.chars().all(tag) || reference.starts_with(['.', '-']) {
+    if reference.is_empty() || reference.len() > 128 || !reference.chars().all(tag) || reference.starts_with(['.', '-'])
+    {
         return Err(wrong());
     }
     Ok(Source::Registry { host: host.to_owned(), repository: repository.to_owned(), reference })
@@ -364,9 +366,29 @@ mod tests {
     #[test]
     fn wrong_ones_are_told() {
         for text in [
-            "", "model", "a/b/c", "ftp://host/a", "hf://", "hf://a/b/c", "hf://org/mo--del", "hf://org/../x", "hf://org/m@",
-            "hf://org/m@../../x", "s3://", "s3:///a", "s3://key:secret@bucket/a", "s3://bucket/../x", "https://", "file://a",
-            "pvc://", "pvc://Claim/x", "pvc://a/../b", "oci://host", "oci://host/Repo:tag", "oci://host/a@sha256:12", "a\nb/c",
+            "",
+            "model",
+            "a/b/c",
+            "ftp://host/a",
+            "hf://",
+            "hf://a/b/c",
+            "hf://org/mo--del",
+            "hf://org/../x",
+            "hf://org/m@",
+            "hf://org/m@../../x",
+            "s3://",
+            "s3:///a",
+            "s3://key:secret@bucket/a",
+            "s3://bucket/../x",
+            "https://",
+            "file://a",
+            "pvc://",
+            "pvc://Claim/x",
+            "pvc://a/../b",
+            "oci://host",
+            "oci://host/Repo:tag",
+            "oci://host/a@sha256:12",
+            "a\nb/c",
         ] {
             assert!(text.parse::<Source>().is_err(), "{text:?}");
         }

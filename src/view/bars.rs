@@ -45,7 +45,9 @@ impl Bars {
     pub fn start(&self, title: &str, bytes: u64, have: u64) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let bar = if self.colour { "{bar:20.cyan}" } else { "{bar:20}" };
-        let template = format!("{{msg}} {bar} {{percent:>3}}% {{decimal_bytes}}/{{decimal_total_bytes}} {{decimal_bytes_per_sec}} {{eta}} left");
+        let template = format!(
+            "{{msg}} {bar} {{percent:>3}}% {{decimal_bytes}}/{{decimal_total_bytes}} {{decimal_bytes_per_sec}} {{eta}} left"
+        );
         let whole = self.lines.add(ProgressBar::new(bytes).with_style(self.style(&template)).with_position(have));
         whole.set_message(text::shorten(title, self.width.saturating_sub(64).max(16), self.unicode));
         // The rate counts what comes, not what was there.

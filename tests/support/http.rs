@@ -277,7 +277,13 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Req
     Ok(Some(Request { method, target, headers }))
 }
 
-fn answer(stream: &mut TcpStream, status: u16, headers: &[(String, String)], length: usize, body: &[u8]) -> std::io::Result<()> {
+fn answer(
+    stream: &mut TcpStream,
+    status: u16,
+    headers: &[(String, String)],
+    length: usize,
+    body: &[u8],
+) -> std::io::Result<()> {
     let mut text = format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n");
     headers.iter().for_each(|(name, value)| text.push_str(&format!("{name}: {value}\r\n")));
     text.push_str("\r\n");

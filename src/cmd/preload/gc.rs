@@ -45,7 +45,8 @@ pub fn run(args: &Args, settings: &Settings) -> Done {
         return print(&[], settings);
     }
     let _lock = if args.dry_run { None } else { Some(store.lock(args.wait.0)?) };
-    let rules = Rules { max_size: args.max_size.map(|size| size.0), unused_for: args.max_age.map(|age| age.0), all: args.all };
+    let rules =
+        Rules { max_size: args.max_size.map(|size| size.0), unused_for: args.max_age.map(|age| age.0), all: args.all };
     let now = SystemTime::now();
     let candidates = survey(&store)?;
     let verdicts = decide(&candidates, &rules, now);

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::super::settings::{OutputFormat, Settings};
 use crate::preload::event::Silent;
 use crate::preload::{Event, Sink};
-use crate::view::{Bars, Ui};
+use crate::view::Bars;
 
 /// A sink that ends.
 pub trait Listener: Sync + Send {

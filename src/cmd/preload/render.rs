@@ -76,7 +76,8 @@ pub fn plans(plans: &[Plan], settings: &Settings) -> String {
             if plan.fits { "yes" } else { "no" }.to_owned(),
         ]);
     }
-    let colour = |row: usize| if plans.get(row).is_some_and(|plan| !plan.fits) { style::BAD } else { anstyle::Style::new() };
+    let colour =
+        |row: usize| if plans.get(row).is_some_and(|plan| !plan.fits) { style::BAD } else { anstyle::Style::new() };
     let mut parts = vec![page(&table, settings.ui.width(), settings.ui.unicode(), colour)];
     for plan in plans.iter().filter(|plan| !plan.fits) {
         parts.push(match plan.evict.as_slice() {

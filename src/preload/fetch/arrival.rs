@@ -84,7 +84,8 @@ impl Arrival {
         let fresh = file.metadata().map_err(failed("read"))?.len() != remote.bytes;
         let journal = if remote.bytes > range {
             let key = format!("{} {} {}", remote.digest, remote.etag.as_deref().unwrap_or_default(), remote.bytes);
-            Journal::open(&repository.journal(&remote.digest), &key, remote.bytes, range).map_err(failed("keep a journal of"))?
+            Journal::open(&repository.journal(&remote.digest), &key, remote.bytes, range)
+                .map_err(failed("keep a journal of"))?
         } else {
             // Begun anew if it is cut off: it is one request.
             Journal::in_memory(remote.bytes, range).map_err(failed("keep a journal of"))?
@@ -103,7 +104,11 @@ impl Arrival {
             written_out: 0,
             synced: 0,
             sha256: Sha256::new(),
-            sha1: remote.git.as_ref().map(|_| { let mut sha1 = Sha1::new(); sha1.update(format!("blob {}\0", remote.bytes)); sha1 }),
+            sha1: remote.git.as_ref().map(|_| {
+                let mut sha1 = Sha1::new();
+                sha1.update(format!("blob {}\0", remote.bytes));
+                sha1
+            }),
             piece: vec![0; PIECE.min(usize::try_from(remote.bytes).unwrap_or(PIECE))],
         });
         Ok(Arrival { remote, file, journal, repository: repository.clone(), hashing, ended: AtomicBool::new(false) })
@@ -154,7 +159,8 @@ impl Arrival {
         self.file.sync_data().map_err(failed("force to disk"))?;
         let blob = self.repository.blob(&self.remote.digest);
         fs::rename(&path, &blob).map_err(failed("rename"))?;
-        super::super::store::sync_directory(&self.repository.directory().join("blobs")).map_err(failed("force to disk"))?;
+        super::super::store::sync_directory(&self.repository.directory().join("blobs"))
+            .map_err(failed("force to disk"))?;
         let _ = fs::remove_file(self.repository.journal(&self.remote.digest));
         let stamp = Stamp::of(&self.file.metadata().map_err(failed("read"))?);
         Ok(Some(End::Whole { sha256, stamp }))
@@ -184,18 +190,24 @@ impl Arrival {
     fn check(&self, sha256: &str, sha1: Option<&str>) -> Result<Option<End>, PreloadError> {
         if let Place::File { path, modified_ns } = &self.remote.place {
             let now = fs::metadata(path).ok();
-            let same = now.is_some_and(|now| now.size() == self.remote.bytes && Stamp::of(&now).modified_ns == *modified_ns);
+            let same =
+                now.is_some_and(|now| now.size() == self.remote.bytes && Stamp::of(&now).modified_ns == *modified_ns);
             if !same {
                 self.discard();
                 return Ok(Some(End::Changed));
             }
         }
-        let pairs = [("sha256", self.remote.sha256.as_deref(), Some(sha256)), ("git digest", self.remote.git.as_deref(), sha1)];
+        let pairs =
+            [("sha256", self.remote.sha256.as_deref(), Some(sha256)), ("git digest", self.remote.git.as_deref(), sha1)];
         for (had, wanted, found) in pairs {
             if let (Some(wanted), Some(found)) = (wanted, found)
                 && wanted != found
             {
-                let quarantine = quarantine(&self.repository, &self.remote.digest, &self.repository.incomplete(&self.remote.digest))?;
+                let quarantine = quarantine(
+                    &self.repository,
+                    &self.remote.digest,
+                    &self.repository.incomplete(&self.remote.digest),
+                )?;
                 let _ = fs::remove_file(self.repository.journal(&self.remote.digest));
                 return Ok(Some(End::Wrong(PreloadError::Checksum {
                     name: self.remote.name.clone(),

@@ -303,7 +303,8 @@ impl Work<'_> {
     }
 
     fn file_ended(&mut self, arrival: &Arc<Arrival>, end: End, arrived: &mut (dyn FnMut(Arrived) + Send)) {
-        let number = self.moving.iter().find(|(_, moving)| Arc::ptr_eq(&moving.arrival, arrival)).map(|(number, _)| *number);
+        let number =
+            self.moving.iter().find(|(_, moving)| Arc::ptr_eq(&moving.arrival, arrival)).map(|(number, _)| *number);
         let Some(number) = number else { return };
         let (name, bytes) = (arrival.remote.name.clone(), arrival.remote.bytes);
         match end {

@@ -98,7 +98,8 @@ impl Limit {
 /// many clients don't come back together. `chance` is between 0 and 1.
 pub fn pause(failures: u32, asked: Option<Duration>, chance: f64) -> Duration {
     let longest = Duration::from_secs(10);
-    let doubled = Duration::from_millis(100).saturating_mul(2u32.saturating_pow(failures.saturating_sub(1).min(16))).min(longest);
+    let doubled =
+        Duration::from_millis(100).saturating_mul(2u32.saturating_pow(failures.saturating_sub(1).min(16))).min(longest);
     let spread = doubled.mul_f64(0.5 + chance.clamp(0.0, 1.0) * 0.5);
     // What the other side asks for is the least.
     asked.map_or(spread, |asked| asked + spread)

@@ -108,7 +108,11 @@ fn copy(shared: &Shared, arrival: &Arrival, index: usize, path: &std::path::Path
             match rustix::fs::copy_file_range(&source, Some(&mut from), &arrival.file, Some(&mut to), wanted) {
                 Ok(count) => copied = count,
                 Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => {
-                    return Err(Failure::Store(PreloadError::store("write", path, std::io::Error::from_raw_os_error(libc::ENOSPC))));
+                    return Err(Failure::Store(PreloadError::store(
+                        "write",
+                        path,
+                        std::io::Error::from_raw_os_error(libc::ENOSPC),
+                    )));
                 }
                 Err(_) => by_kernel = false,
             }

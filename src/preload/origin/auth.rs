@@ -25,7 +25,8 @@ pub fn basic(pair: &Secret) -> Option<HeaderValue> {
 /// `user:password` for a registry, from REGISTRY_AUTH_FILE, DOCKER_CONFIG or the user's home.
 pub fn registry(host: &str) -> Option<Secret> {
     let docker = access::text("DOCKER_CONFIG").map(PathBuf::from).or_else(|| Some(access::home()?.join(".docker")));
-    let runtime = access::text("XDG_RUNTIME_DIR").map(|directory| PathBuf::from(directory).join("containers/auth.json"));
+    let runtime =
+        access::text("XDG_RUNTIME_DIR").map(|directory| PathBuf::from(directory).join("containers/auth.json"));
     let files = [
         access::text("REGISTRY_AUTH_FILE").map(PathBuf::from),
         docker.map(|directory| directory.join("config.json")),
@@ -38,7 +39,11 @@ fn of_file(text: &str, host: &str) -> Option<Secret> {
     let value: serde_json::Value = serde_json::from_str(text).ok()?;
     let auths = value.get("auths")?.as_object()?;
     // Docker's own hub stands there under its first name.
-    let names = if host == "registry-1.docker.io" { vec![host, "docker.io", "https://index.docker.io/v1/"] } else { vec![host] };
+    let names = if host == "registry-1.docker.io" {
+        vec![host, "docker.io", "https://index.docker.io/v1/"]
+    } else {
+        vec![host]
+    };
     let entry = names.iter().find_map(|name| auths.get(*name).or_else(|| auths.get(&format!("https://{name}"))))?;
     let pair = match entry.get("auth").and_then(|auth| auth.as_str()) {
         Some(auth) => String::from_utf8(STANDARD.decode(auth.trim()).ok()?).ok()?,

@@ -56,7 +56,8 @@ fn file(name: String, path: PathBuf, metadata: &fs::Metadata) -> Result<Remote, 
     let Stamp { inode, modified_ns } = Stamp::of(metadata);
     let bytes = metadata.len();
     let shown = path.to_str().ok_or_else(|| ReadError::Final(format!("{} is not text", path.display())))?;
-    let parts = ["file", shown, &bytes.to_string(), &modified_ns.to_string(), &inode.to_string(), &metadata.dev().to_string()];
+    let parts =
+        ["file", shown, &bytes.to_string(), &modified_ns.to_string(), &inode.to_string(), &metadata.dev().to_string()];
     let digest = made_digest(&parts);
     Ok(Remote {
         name,

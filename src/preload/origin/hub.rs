@@ -120,7 +120,8 @@ impl Hub {
             None => (node.oid.clone(), node.size, None),
         };
         // A sum that is none must not become a file's name, and proves nothing.
-        let hexadecimal = |text: &str, length: usize| text.len() == length && text.chars().all(|c| c.is_ascii_hexdigit());
+        let hexadecimal =
+            |text: &str, length: usize| text.len() == length && text.chars().all(|c| c.is_ascii_hexdigit());
         let right = if sha256.is_some() { hexadecimal(&digest, 64) } else { hexadecimal(&digest, 40) };
         if !right {
             return Err(ReadError::Final(format!("the hub gives {:?} no digest", node.path)));

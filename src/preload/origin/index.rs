@@ -45,7 +45,10 @@ impl Index {
             self.walk(&mut found).await?;
         } else {
             let last = self.url.path_segments().and_then(|mut segments| segments.next_back()).unwrap_or_default();
-            found.push((decoded(last).ok_or_else(|| ReadError::Final("its URL names no file".to_owned()))?, self.url.clone()));
+            found.push((
+                decoded(last).ok_or_else(|| ReadError::Final("its URL names no file".to_owned()))?,
+                self.url.clone(),
+            ));
         }
         // A name that leads elsewhere is told with all others; it is not asked for.
         let looks = found.into_iter().map(|(name, url)| self.look(name, url));

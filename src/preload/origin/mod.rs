@@ -162,7 +162,7 @@ impl Origin {
     pub fn open(source: &Source, access: &Access, connections: usize) -> Result<Origin, PreloadError> {
         let way = match source {
             Source::Hub { kind, repository, revision } => {
-                Way::Hub(hub::Hub::open(kind, repository, revision, access, connections)?)
+                Way::Hub(hub::Hub::open(*kind, repository, revision, access, connections)?)
             }
             Source::Web(url) => Way::Index(index::Index::open(url, connections)?),
             Source::Registry { host, repository, reference } => {
@@ -251,7 +251,8 @@ fn made_digest(parts: &[&str]) -> String {
 
 /// The revision of a source that has none: a digest over what it lists.
 fn made_revision(files: &[Remote]) -> String {
-    let mut lines: Vec<String> = files.iter().map(|file| format!("{} {} {}\n", file.digest, file.bytes, file.name)).collect();
+    let mut lines: Vec<String> =
+        files.iter().map(|file| format!("{} {} {}\n", file.digest, file.bytes, file.name)).collect();
     lines.sort();
     let mut hash = Sha256::new();
     lines.iter().for_each(|line| hash.update(line.as_bytes()));

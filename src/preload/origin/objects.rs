@@ -10,7 +10,7 @@ use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::path::Path;
-use object_store::{ClientOptions, GetOptions, GetRange, ObjectMeta, ObjectStore, RetryConfig};
+use object_store::{ClientOptions, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, RetryConfig};
 
 use super::super::access::{self, text};
 use super::super::error::{PreloadError, scrub};
@@ -67,7 +67,10 @@ impl Objects {
     /// Lists the objects below the prefix, or the one that it names.
     pub async fn list(&self) -> Result<Listing, ReadError> {
         let listed = async {
-            let prefix = (!self.prefix.is_empty()).then(|| Path::parse(&self.prefix)).transpose().map_err(|error| trouble(error.into()))?;
+            let prefix = (!self.prefix.is_empty())
+                .then(|| Path::parse(&self.prefix))
+                .transpose()
+                .map_err(|error| trouble(error.into()))?;
             let mut files = Vec::new();
             let mut objects = self.store.list(prefix.as_ref());
             while let Some(object) = objects.try_next().await.map_err(trouble)? {
@@ -112,9 +115,11 @@ impl Objects {
 
     /// Starts to read a part of an object.
     pub async fn read(&self, path: &Path, remote: &Remote, range: Range<u64>) -> Result<Stream, ReadError> {
-        let mut wanted = GetOptions::default();
-        wanted.range = Some(GetRange::Bounded(range.clone()));
-        wanted.if_match = remote.etag.clone();
+        let wanted = GetOptions {
+            range: Some(GetRange::Bounded(range.clone())),
+            if_match: remote.etag.clone(),
+            ..GetOptions::default()
+        };
         let got = self.store.get_opts(path, wanted).await.map_err(trouble)?;
         let same = remote.etag.is_none() || got.meta.e_tag.is_none() || got.meta.e_tag == remote.etag;
         if !same || got.meta.size != remote.bytes || got.range != range {
@@ -242,7 +247,9 @@ fn words(error: &object_store::Error) -> String {
     }
     let text = scrub(&innermost.to_string());
     // Servers answer with a document; its code and message are enough.
-    let tag = |name: &str| text.split_once(&format!("<{name}>"))?.1.split_once(&format!("</{name}>")).map(|(inner, _)| inner.to_owned());
+    let tag = |name: &str| {
+        text.split_once(&format!("<{name}>"))?.1.split_once(&format!("</{name}>")).map(|(inner, _)| inner.to_owned())
+    };
     match (tag("Code"), tag("Message")) {
         (Some(code), Some(message)) => format!("{code}: {message}"),
         _ => text.chars().take(300).collect(),

@@ -88,7 +88,11 @@ impl Registry {
         let digest = layer.digest.strip_prefix("sha256:").filter(|hex| is_sha256(hex));
         let digest = digest.ok_or_else(|| ReadError::Final(format!("a layer has the digest {:?}", layer.digest)))?;
         if layer.media_type.contains("tar") || layer.media_type.contains("gzip") {
-            let why = format!("its layer {} is an archive ({}); only artifacts with plain files are read", &digest[..12], layer.media_type);
+            let why = format!(
+                "its layer {} is an archive ({}); only artifacts with plain files are read",
+                &digest[..12],
+                layer.media_type
+            );
             return Err(ReadError::Final(why));
         }
         let name = TITLES.iter().find_map(|title| layer.annotations.get(*title));
@@ -134,9 +138,14 @@ impl Registry {
         self.web.authorize(None);
         let (answer, _) = self.web.send(Method::HEAD, url, HeaderMap::new()).await?;
         if answer.status() != StatusCode::UNAUTHORIZED {
-            return if answer.status().is_success() { Ok(()) } else { Err(refusal(answer.status(), answer.headers(), &[])) };
+            return if answer.status().is_success() {
+                Ok(())
+            } else {
+                Err(refusal(answer.status(), answer.headers(), &[]))
+            };
         }
-        let asked = answer.headers().get(header::WWW_AUTHENTICATE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let asked =
+            answer.headers().get(header::WWW_AUTHENTICATE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         if asked.to_ascii_lowercase().starts_with("basic") {
             let pair = pair.as_ref().and_then(auth::basic);
             let none = || ReadError::Refused(format!("{} asks for a password, and there is none for it", self.host));
@@ -159,8 +168,8 @@ impl Registry {
         let issuer = Web::new(&realm, pair.as_ref().and_then(auth::basic), 1);
         let issuer = issuer.map_err(|error| ReadError::Final(error.to_string()))?;
         let (body, _) = issuer.document(&realm, HeaderMap::new()).await?;
-        let token: Token =
-            serde_json::from_slice(&body).map_err(|_| ReadError::Refused("the token's issuer gives none".to_owned()))?;
+        let token: Token = serde_json::from_slice(&body)
+            .map_err(|_| ReadError::Refused("the token's issuer gives none".to_owned()))?;
         let token = token.token.or(token.access_token).and_then(|token| auth::bearer(&token));
         self.web.authorize(Some(token.ok_or_else(|| ReadError::Refused("the token's issuer gives none".to_owned()))?));
         Ok(())

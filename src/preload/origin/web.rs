@@ -53,7 +53,8 @@ impl Web {
                 .user_agent(concat!("aictl/", env!("CARGO_PKG_VERSION")))
                 .build()
         };
-        let clients: Result<Vec<Client>, _> = (0..connections.div_ceil(CONNECTIONS_A_CLIENT).max(1)).map(|_| client()).collect();
+        let clients: Result<Vec<Client>, _> =
+            (0..connections.div_ceil(CONNECTIONS_A_CLIENT).max(1)).map(|_| client()).collect();
         let clients = clients.map_err(|error| PreloadError::Source {
             what: scrub(home.as_str()),
             why: words(error),
@@ -144,7 +145,9 @@ impl Web {
             headers.insert(header::RANGE, HeaderValue::try_from(value).map_err(|_| ReadError::NoRanges)?);
         }
         let etag = remote.etag.as_deref().filter(|_| *pinned);
-        if let Some(value) = etag.filter(|etag| !etag.starts_with("W/")).and_then(|etag| HeaderValue::from_str(etag).ok()) {
+        if let Some(value) =
+            etag.filter(|etag| !etag.starts_with("W/")).and_then(|etag| HeaderValue::from_str(etag).ok())
+        {
             headers.insert(header::IF_MATCH, value);
         }
         let (answer, _) = self.send(Method::GET, url, headers).await?;

@@ -172,7 +172,9 @@ impl Journal {
         let Ok(text) = fs::read(path) else { return 0 };
         let number = |at: usize| text.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes);
         let Some(count) = number(24).and_then(|count| usize::try_from(count).ok()) else { return 0 };
-        if text[..8] != MAGIC[..] || count.checked_mul(16).and_then(|marks| marks.checked_add(HEADER)) != Some(text.len()) {
+        if text[..8] != MAGIC[..]
+            || count.checked_mul(16).and_then(|marks| marks.checked_add(HEADER)) != Some(text.len())
+        {
             return 0;
         }
         let first = if text[BOOT] == boot() { 0 } else { count };

@@ -41,7 +41,10 @@ impl Lock {
             }
         }
         let holder = format!("pid {}\n", std::process::id());
-        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(holder.as_bytes())).map_err(failed)?;
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| file.write_all(holder.as_bytes()))
+            .map_err(failed)?;
         Ok(Lock { _file: file })
     }
 }

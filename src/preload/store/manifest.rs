@@ -117,8 +117,10 @@ impl Manifest {
     pub fn revisions(repository: &Repository) -> Vec<String> {
         let entries = fs::read_dir(repository.private("manifests")).into_iter().flatten().flatten();
         let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-        let mut revisions: Vec<String> =
-            names.filter_map(|name| Some(name.strip_suffix(".json")?.to_owned())).filter(|name| is_digest(name)).collect();
+        let mut revisions: Vec<String> = names
+            .filter_map(|name| Some(name.strip_suffix(".json")?.to_owned()))
+            .filter(|name| is_digest(name))
+            .collect();
         revisions.sort();
         revisions
     }
@@ -208,7 +210,9 @@ mod tests {
             Manifest { files: vec![entry(name)], ..manifest.clone() }.write(&repository).unwrap();
             assert_eq!(Manifest::read(&repository, "c0ffee").unwrap(), None, "{name}");
         }
-        Manifest { files: vec![Entry { digest: "../x".to_owned(), ..entry("y") }], ..manifest }.write(&repository).unwrap();
+        Manifest { files: vec![Entry { digest: "../x".to_owned(), ..entry("y") }], ..manifest }
+            .write(&repository)
+            .unwrap();
         assert_eq!(Manifest::read(&repository, "c0ffee").unwrap(), None);
     }
 

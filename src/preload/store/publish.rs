@@ -92,7 +92,15 @@ mod tests {
 
     fn entry(name: &str, digest: &str) -> Entry {
         let whole = Some(Stamp { inode: 1, modified_ns: 1 });
-        Entry { name: name.to_owned(), bytes: 3, digest: digest.to_owned(), etag: None, sha256: None, wanted: true, whole }
+        Entry {
+            name: name.to_owned(),
+            bytes: 3,
+            digest: digest.to_owned(),
+            etag: None,
+            sha256: None,
+            wanted: true,
+            whole,
+        }
     }
 
     #[test]

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::super::error::PreloadError;
 use super::super::snapshot::{File, Presence, Snapshot};
+use super::Repository;
 use super::journal::Journal;
 use super::manifest::{Entry, Manifest};
-use super::Repository;
 
 /// Directories a snapshot may be deep; a link that makes a circle is not followed anyway.
 const DEEPEST: usize = 16;
@@ -54,21 +54,14 @@ impl Repository {
             })
             .collect();
         let verified = !files.is_empty() && files.iter().all(|file| file.presence == Presence::Whole);
-        Snapshot {
-            source: manifest.source.clone(),
-            revision: manifest.revision.clone(),
-            path,
-            files,
-            verified,
-        }
+        Snapshot { source: manifest.source.clone(), revision: manifest.revision.clone(), path, files, verified }
     }
 
     fn presence(&self, entry: &Entry, snapshot: &Path) -> Presence {
         if entry.is_whole(self) {
             // Without its name no server finds it.
-            let linked = fs::canonicalize(snapshot.join(&entry.name)).is_ok_and(|path| {
-                fs::canonicalize(self.blob(&entry.digest)).is_ok_and(|blob| blob == path)
-            });
+            let linked = fs::canonicalize(snapshot.join(&entry.name))
+                .is_ok_and(|path| fs::canonicalize(self.blob(&entry.digest)).is_ok_and(|blob| blob == path));
             return if linked { Presence::Whole } else { Presence::Partial(entry.bytes) };
         }
         if entry.whole.is_some() && self.blob(&entry.digest).exists() {

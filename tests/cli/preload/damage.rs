@@ -15,7 +15,8 @@ fn wrong_content_is_put_apart_and_not_published() {
     let files = [("a.bin", noise(12_000_000, 1), true), ("b.json", b"{}".to_vec(), false)];
     let hub = Hub::with("org/model", &files);
     hub.server.faults(|request, _| {
-        let first = request.headers.get("range").is_some_and(|range| range.starts_with("bytes=0-") && range != "bytes=0-1");
+        let first =
+            request.headers.get("range").is_some_and(|range| range.starts_with("bytes=0-") && range != "bytes=0-1");
         first.then_some(Fault::Wrong)
     });
     let ran = run(&environment, &hub, &["org/model"]);

@@ -47,7 +47,10 @@ fn an_overloaded_server_is_given_rest() {
 
 #[test]
 fn a_signed_address_that_ran_out_is_asked_for_anew() {
-    survives(|request, number| (request.target.starts_with("/cdn/") && number == 2).then_some(Fault::Status(403, None)), &[]);
+    survives(
+        |request, number| (request.target.starts_with("/cdn/") && number == 2).then_some(Fault::Status(403, None)),
+        &[],
+    );
 }
 
 #[test]
@@ -56,7 +59,10 @@ fn a_server_that_never_works_is_given_up() {
     let hub = Hub::with("org/model", &files());
     hub.server.faults(|_, _| Some(Fault::Status(500, None)));
     let ran = run(&environment, &hub, &["org/model", "--retries", "2"]);
-    assert!(ran.status == Some(1) && ran.stderr.contains("HTTP 500") && ran.stderr.contains("hint: run the same again"), "{ran}");
+    assert!(
+        ran.status == Some(1) && ran.stderr.contains("HTTP 500") && ran.stderr.contains("hint: run the same again"),
+        "{ran}"
+    );
     assert!(!repository(&environment).join("refs/main").exists());
 }
 
@@ -106,7 +112,14 @@ fn a_server_without_parts_gives_whole_files() {
         let look = request.headers.get("range").is_some_and(|range| range == "bytes=0-0");
         (!look && cuts.fetch_add(1, Ordering::Relaxed) == 0).then_some(Fault::Truncate(3_000_000))
     });
-    let ran = environment.run(["preload", &format!("{}/model.bin?token=geheim", server.url()), "--to", "store", "-o", "name"]);
+    let ran = environment.run([
+        "preload",
+        &format!("{}/model.bin?token=geheim", server.url()),
+        "--to",
+        "store",
+        "-o",
+        "name",
+    ]);
     assert_eq!(ran.status, Some(0), "{ran}");
     assert!(!ran.stderr.contains("geheim") && !ran.stdout.contains("geheim"), "{ran}");
     let path = environment.path("store").join(ran.stdout.trim().split_once("store/").unwrap().1);
@@ -144,7 +157,10 @@ fn sizes_that_lie_do_no_harm() {
     for size in [u64::MAX, 1 << 60, 8_999_999, 9_000_001, 0] {
         let environment = TestEnvironment::new();
         let hub = Hub::with("org/model", &[("a.bin", content.clone(), false)]);
-        hub.tree(COMMIT, vec![serde_json::json!({"type": "file", "oid": git_digest(&content), "size": size, "path": "a.bin"})]);
+        hub.tree(
+            COMMIT,
+            vec![serde_json::json!({"type": "file", "oid": git_digest(&content), "size": size, "path": "a.bin"})],
+        );
         let ran = run(&environment, &hub, &["org/model", "--retries", "1"]);
         assert!(matches!(ran.status, Some(1 | 3)), "{size}: {ran}");
         assert!(!repository(&environment).join("refs/main").exists(), "{size}");

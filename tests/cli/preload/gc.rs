@@ -26,7 +26,10 @@ fn the_quota_takes_the_oldest_and_leaves_what_others_share() {
     let ran = run(&environment, &hub, &["gc", "--max-size", "100MB"]);
     assert_eq!((ran.status, ran.stdout.as_str(), ran.stderr.as_str()), (Some(0), "", ""));
     let ran = run(&environment, &hub, &["gc", "--max-size", "6MB", "--dry-run"]);
-    assert!(ran.status == Some(0) && ran.stdout.contains("remove") && ran.stderr.contains("3.00 MB would be freed"), "{ran}");
+    assert!(
+        ran.status == Some(0) && ran.stdout.contains("remove") && ran.stderr.contains("3.00 MB would be freed"),
+        "{ran}"
+    );
     let snapshots = repository(&environment).join("snapshots");
     assert_eq!(fs::read_dir(&snapshots).unwrap().count(), 2);
     let ran = run(&environment, &hub, &["gc", "--max-size", "6MB"]);

@@ -155,7 +155,12 @@ print(open(hf_hub_download('org/model', 'original/params.json', local_files_only
 info = scan_cache_dir()
 print(len(info.repos), [str(warning) for warning in info.warnings])";
     let ran = environment.ran(
-        environment.command_of(&python).env("HF_HOME", environment.path("store")).args(["-c", program]).output().unwrap(),
+        environment
+            .command_of(&python)
+            .env("HF_HOME", environment.path("store"))
+            .args(["-c", program])
+            .output()
+            .unwrap(),
     );
     let path = format!("$DIR/store/hub/models--org--model/snapshots/{COMMIT}");
     assert_eq!(ran.stdout, format!("{path}\n{{}}\n1 []\n"), "{ran}");

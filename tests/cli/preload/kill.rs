@@ -67,7 +67,8 @@ fn of_two_runs_one_works_and_one_says_so() {
     let files = [("a.bin", noise(20_000_000, 1), true)];
     let hub = Hub::with("org/model", &files);
     hub.server.faults(|_, _| Some(Fault::Slow(4_000_000)));
-    let first = command(&environment, &hub, &["org/model"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let first =
+        command(&environment, &hub, &["org/model"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let lock = environment.path("store/hub/.locks/aictl.lock");
     while std::fs::read_to_string(&lock).unwrap_or_default().is_empty() {
         std::thread::sleep(Duration::from_millis(10));

@@ -46,7 +46,11 @@ fn a_claim_is_where_it_is_mounted() {
 fn an_index_page_is_a_directory() {
     let environment = TestEnvironment::new();
     let server = Server::start();
-    server.document("/m/", &[], "<a href=\"../\">up</a><a href=\"a%20b.bin\">a</a><a href=\"sub/\">s</a><a href=\"http://other/x\">x</a>");
+    server.document(
+        "/m/",
+        &[],
+        "<a href=\"../\">up</a><a href=\"a%20b.bin\">a</a><a href=\"sub/\">s</a><a href=\"http://other/x\">x</a>",
+    );
     server.document("/m/sub/", &[], "<a href='c.bin'>c</a>");
     server.file("/m/a%20b.bin", Served::new(noise(1000, 1)));
     server.file("/m/sub/c.bin", Served::new(noise(9_000_000, 2)));
@@ -108,7 +112,11 @@ fn a_bucket() {
     let environment = TestEnvironment::new();
     let port = free_port();
     let mut server = environment.command_of(&python);
-    server.args(["-c", "import sys; from moto.server import main; main(['-H', '127.0.0.1', '-p', sys.argv[1]])", &port.to_string()]);
+    server.args([
+        "-c",
+        "import sys; from moto.server import main; main(['-H', '127.0.0.1', '-p', sys.argv[1]])",
+        &port.to_string(),
+    ]);
     let _server = Running(server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
     wait_for_port(port);
     environment.write("a.bin", noise(20_000_000, 1));
@@ -122,7 +130,10 @@ for key, path in [('llama/a.bin', 'a.bin'), ('llama/sub/b.json', 'b.json'), ('ll
     s3.upload_file(path, 'models', key)
 s3.put_object(Bucket='models', Key='llama/empty')";
     let keys = |command: &mut Command| {
-        command.env("AWS_ACCESS_KEY_ID", "key-secret").env("AWS_SECRET_ACCESS_KEY", "other-secret").env("AWS_ENDPOINT_URL", &endpoint);
+        command
+            .env("AWS_ACCESS_KEY_ID", "key-secret")
+            .env("AWS_SECRET_ACCESS_KEY", "other-secret")
+            .env("AWS_ENDPOINT_URL", &endpoint);
         command.env("AWS_REGION", "us-east-1");
     };
     let mut fill = environment.command_of(&python);

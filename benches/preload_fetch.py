@@ -1,0 +1,197 @@
+#!/usr/bin/env python3
+"""aictl preload beside what a user would pick instead, in one run.
+
+    benches/preload_fetch.py [--aictl target/release/aictl] [--size 2G] [--rounds 3] [--ways a,b]
+
+A local nginx serves one file of noise; moto answers listings for the clients that speak S3 (data of
+s3:// goes through a small proxy of its own, which knows bucket listings and passes ranges to nginx).
+Twice: with no latency, and through a proxy that delays every answer by 20 ms and lets each connection
+carry 20 MB/s. Rounds are interleaved; the source is in the page cache, the targets are removed
+between. Ratios count, absolute figures drift with the machine. A way whose client is missing is left
+out, and said: s5cmd (a Go module), aria2c (apt), curl, hf_transfer, boto3 (PyPI, in this Python).
+"""
+import argparse, asyncio, http.server, os, resource, shutil, signal, socket, statistics, subprocess, sys, tempfile, threading, time
+
+DELAY_S = 0.020
+RATE = 20_000_000
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+async def pump(reader, writer, delay, rate):
+    """Passes bytes on; each burst waits `delay`, and no connection is faster than `rate`."""
+    loop = asyncio.get_running_loop()
+    free_at = 0.0
+    idle = True
+    try:
+        while True:
+            data = await reader.read(1 << 18)
+            if not data:
+                break
+            now = loop.time()
+            if idle:
+                free_at = max(free_at, now + delay)
+            free_at = max(free_at, now) + (len(data) / rate if rate else 0)
+            wait = free_at - now
+            if wait > 0.002:
+                await asyncio.sleep(wait)
+            writer.write(data)
+            await writer.drain()
+            idle = len(data) < 1 << 14
+    except (ConnectionError, asyncio.CancelledError):
+        pass
+    finally:
+        writer.close()
+
+
+def delaying_proxy(port, target):
+    """A process of its own: half of the round trip each way, a limited rate downwards."""
+    async def connected(reader, writer):
+        try:
+            up_reader, up_writer = await asyncio.open_connection("127.0.0.1", target)
+        except OSError:
+            writer.close()
+            return
+        await asyncio.gather(pump(reader, up_writer, DELAY_S / 2, 0), pump(up_reader, writer, DELAY_S / 2, RATE))
+
+    async def main():
+        server = await asyncio.start_server(connected, "127.0.0.1", port, backlog=512)
+        async with server:
+            await server.serve_forever()
+
+    asyncio.run(main())
+
+
+S3_CONF = """
+      location = /models {{ default_type application/xml; return 200 '<?xml version="1.0" encoding="UTF-8"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>models</Name><Prefix></Prefix><KeyCount>1</KeyCount><MaxKeys>1000</MaxKeys><IsTruncated>false</IsTruncated><Contents><Key>m/a.bin</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>{etag}</ETag><Size>{size}</Size><StorageClass>STANDARD</StorageClass></Contents></ListBucketResult>'; }}
+      location = /models/ {{ rewrite ^ /models last; }}
+"""
+
+
+def nginx(directory, port, size, etag):
+    conf = f"""daemon off; pid {directory}/pid; error_log {directory}/error.log; worker_processes 2;
+    {'user root;' if os.geteuid() == 0 else ''}
+    events {{ worker_connections 1024; }}
+    http {{ access_log off; sendfile on; tcp_nopush on; keepalive_requests 100000;
+      client_body_temp_path {directory}/b; proxy_temp_path {directory}/p; fastcgi_temp_path {directory}/f;
+      uwsgi_temp_path {directory}/u; scgi_temp_path {directory}/s;
+      server {{ listen 127.0.0.1:{port} backlog=512; root {directory}/www; {S3_CONF.format(size=size, etag=etag)} }} }}"""
+    open(f"{directory}/nginx.conf", "w").write(conf)
+    return subprocess.Popen(["nginx", "-c", f"{directory}/nginx.conf", "-e", f"{directory}/error.log"], stderr=subprocess.DEVNULL)
+
+
+BOTO = """
+import boto3, sys
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+s3 = boto3.client("s3", endpoint_url=sys.argv[1], region_name="us-east-1", config=Config(max_pool_connections=64))
+s3.download_file("models", "m/a.bin", sys.argv[2], Config=TransferConfig(max_concurrency=32, multipart_chunksize=8 << 20))
+"""
+HF_TRANSFER = """
+import hf_transfer, sys
+hf_transfer.download(sys.argv[1], sys.argv[2], max_files=32, chunk_size=10 << 20)
+"""
+
+
+def ways(arguments, out):
+    python = sys.executable
+    def module(name):
+        return subprocess.run([python, "-c", f"import {name}"], stderr=subprocess.DEVNULL).returncode == 0
+    s5cmd = shutil.which("s5cmd") or shutil.which("s5cmd", path=os.path.expanduser("~/go/bin"))
+    yield "aictl https", arguments.aictl, lambda u: [arguments.aictl, "preload", f"{u}/models/m/a.bin", "--to", f"{out}/store", "-q"]
+    yield "aictl s3", arguments.aictl, lambda u: [arguments.aictl, "preload", "s3://models/m", "--to", f"{out}/store", "-q"]
+    yield "s5cmd", s5cmd, lambda u: [s5cmd, "--endpoint-url", u, "cp", "s3://models/m/a.bin", f"{out}/a.bin"]
+    yield "s5cmd -c 16 -p 16", s5cmd, lambda u: [s5cmd, "--endpoint-url", u, "cp", "-c", "16", "-p", "16", "s3://models/m/a.bin", f"{out}/a.bin"]
+    yield "aria2c -x16", shutil.which("aria2c"), lambda u: ["aria2c", "-q", "-x16", "-s16", "-k", "8M", "--file-allocation=none", "-d", out, "-o", "a.bin", f"{u}/models/m/a.bin"]
+    yield "hf_transfer", module("hf_transfer"), lambda u: [python, "-c", HF_TRANSFER, f"{u}/models/m/a.bin", f"{out}/a.bin"]
+    yield "boto3 32 x 8 MB", module("boto3"), lambda u: [python, "-c", BOTO, u, f"{out}/a.bin"]
+    yield "curl", shutil.which("curl"), lambda u: ["curl", "-sS", "-o", f"{out}/a.bin", f"{u}/models/m/a.bin"]
+
+
+def run(command, environment):
+    """Seconds, CPU seconds and peak memory of a command with all of its children."""
+    before = time.monotonic()
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    error = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{command[:2]} failed: {error.decode(errors='replace')[-300:]}")
+    return time.monotonic() - before, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+def amount(text):
+    return int(float(text.rstrip("GMgm")) * {"G": 1 << 30, "M": 1 << 20}.get(text[-1].upper(), 1))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--aictl", default="target/release/aictl")
+    parser.add_argument("--size", type=amount, default="1G")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--ways", default="")
+    parser.add_argument("--no-delay-only", action="store_true")
+    arguments = parser.parse_args()
+    directory = tempfile.mkdtemp(prefix="preload-bench-", dir=os.environ.get("AICTL_BENCH_DIR"))
+    children = []
+    try:
+        os.makedirs(f"{directory}/www/models/m")
+        path = f"{directory}/www/models/m/a.bin"
+        with open(path, "wb") as file:
+            left = arguments.size
+            while left:
+                piece = os.urandom(min(left, 1 << 24))
+                file.write(piece)
+                left -= len(piece)
+        status = os.stat(path)
+        etag = f'"{int(status.st_mtime):x}-{status.st_size:x}"'
+        near, far = free_port(), free_port()
+        children.append(nginx(directory, near, status.st_size, etag))
+        proxy = os.fork()
+        if proxy == 0:
+            delaying_proxy(far, near)
+            os._exit(0)
+        time.sleep(0.5)
+        out = f"{directory}/out"
+        chosen = [name for name in arguments.ways.split(",") if name]
+        table = [way for way in ways(arguments, out) if not chosen or way[0] in chosen]
+        for name, there, _ in table:
+            if not there:
+                print(f"left out: {name}", file=sys.stderr)
+        table = [way for way in table if way[1]]
+        environment = {**os.environ, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us-east-1", "HF_TOKEN": ""}
+        print(f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}, {arguments.size / 1e9:.2f} GB, {arguments.rounds} rounds, medians")
+        for title, port in [("no latency", near), ("20 ms, 20 MB/s a connection", far)][: 1 if arguments.no_delay_only else 2]:
+            url = f"http://127.0.0.1:{port}"
+            results = {name: [] for name, _, _ in table}
+            failed = {}
+            for _ in range(arguments.rounds):
+                for name, _, command in table:
+                    shutil.rmtree(out, ignore_errors=True)
+                    os.makedirs(out)
+                    os.sync()
+                    try:
+                        results[name].append(run(command(url), {**environment, "AWS_ENDPOINT_URL": url}))
+                    except RuntimeError as error:
+                        failed[name] = error
+            print(f"\n{title}\n{'WAY':<20}{'MB/s':>8}{'RATIO':>8}{'CPU-s/GB':>10}{'RSS-MB':>8}")
+            done = {name: [statistics.median(column) for column in zip(*runs)] for name, runs in results.items() if runs}
+            ours = max((arguments.size / took[0] for name, took in done.items() if name.startswith("aictl")), default=0)
+            for name, (seconds, cpu, memory) in sorted(done.items(), key=lambda item: item[1][0]):
+                rate = arguments.size / seconds
+                print(f"{name:<20}{rate / 1e6:>8.0f}{ours / rate:>8.2f}{cpu / arguments.size * 1e9:>10.2f}{memory:>8.0f}")
+            for name, error in failed.items():
+                print(f"{name}: {error}")
+    finally:
+        for child in children:
+            child.terminate()
+        if "proxy" in locals() and proxy:
+            os.kill(proxy, signal.SIGKILL)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+main()
