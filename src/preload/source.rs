@@ -297,6 +297,15 @@ impl Source {
         format!("models--{scheme}--{}-{}", readable.trim_end_matches('.'), &hash[..8])
     }
 
+    /// The same, with a path that does not hang on the working directory.
+    #[must_use]
+    pub fn absolute(self) -> Source {
+        match self {
+            Source::Path(path) => Source::Path(super::origin::expand(&path)),
+            other => other,
+        }
+    }
+
     /// The kind of source: "hf", "s3".
     pub fn scheme(&self) -> &'static str {
         match self {

@@ -9,7 +9,7 @@ use crate::preload::{Snapshot, Source};
 /// Flags of `aictl preload` for memory.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Memory")]
-pub struct Args {
+pub struct MemoryArgs {
     /// Read the files into the page cache as well
     #[arg(long)]
     page_cache: bool,
@@ -22,7 +22,7 @@ pub struct Args {
 #[derive(Debug, clap::Args)]
 pub struct EvictArgs {
     /// Which; all of the store if none is given
-    #[arg(value_name = "SOURCE")]
+    #[arg(value_name = "SOURCE", value_parser = super::source)]
     sources: Vec<Source>,
     #[command(flatten)]
     place: Place,
@@ -30,7 +30,7 @@ pub struct EvictArgs {
 
 /// Brings snapshots that are whole on disk into memory, as asked for; returns whether that changed
 /// anything.
-pub fn after(args: &Args, snapshots: &[Snapshot], _settings: &Settings) -> Result<bool, Error> {
+pub fn after(args: &MemoryArgs, snapshots: &[Snapshot], _settings: &Settings) -> Result<bool, Error> {
     let _ = snapshots;
     if args.page_cache || !args.gpu.is_empty() {
         return Err(Error::new(Kind::Failed, "this build has no page cache and GPU part yet"));

@@ -35,7 +35,7 @@ pub struct Args {
     what: Option<What>,
     /// hf://org/model@revision (or org/model), s3://, oss://, gs://, az://, https://, file:///,
     /// pvc://claim/path, oci://registry/repository:tag, or a path
-    #[arg(value_name = "SOURCE", required = true)]
+    #[arg(value_name = "SOURCE", required = true, value_parser = source)]
     sources: Vec<Source>,
     #[command(flatten)]
     place: Place,
@@ -48,7 +48,7 @@ pub struct Args {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
-    memory: memory::Args,
+    memory: memory::MemoryArgs,
 }
 
 /// Which store.
@@ -145,7 +145,7 @@ impl Place {
     /// The store that is meant.
     fn store(&self) -> Result<Store, Error> {
         if let Some(directory) = &self.to {
-            return Ok(Store::at_home(directory));
+            return Ok(Store::at_home(&std::path::absolute(directory).unwrap_or_else(|_| directory.clone())));
         }
         let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
         Store::usual(variable).ok_or_else(|| Error::usage("no store: HOME is not set").hint("name one: --to DIR"))
@@ -169,6 +169,11 @@ fn show(models: &[Model], settings: &Settings) -> Result<(), Error> {
     printed.map_err(Error::output)
 }
 
+/// Reads a SOURCE of the command line.
+fn source(text: &str) -> Result<Source, String> {
+    text.parse::<Source>().map(Source::absolute)
+}
+
 /// Reads `CLAIM=DIR`.
 fn mount(text: &str) -> Result<(String, PathBuf), String> {
     let (claim, directory) = text.split_once('=').ok_or("not CLAIM=DIR")?;
@@ -181,7 +186,6 @@ fn mount(text: &str) -> Result<(String, PathBuf), String> {
 impl From<PreloadError> for Error {
     fn from(error: PreloadError) -> Error {
         let kind = match &error {
-            PreloadError::Nothing { .. } | PreloadError::Name { .. } => Kind::Failed,
             PreloadError::Refused { .. } => Kind::Blind,
             _ => Kind::Failed,
         };

@@ -10,7 +10,7 @@ use crate::preload::{Model, Source};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Which; all of the store if none is given
-    #[arg(value_name = "SOURCE")]
+    #[arg(value_name = "SOURCE", value_parser = super::source)]
     sources: Vec<Source>,
     #[command(flatten)]
     place: Place,

@@ -15,7 +15,8 @@ const DEEPEST: usize = 32;
 pub fn expand(path: &Path) -> PathBuf {
     let below = path.strip_prefix("~").ok().and_then(|rest| Some(access::home()?.join(rest)));
     let path = below.unwrap_or_else(|| path.to_owned());
-    std::path::absolute(&path).unwrap_or(path)
+    // The components, so that `./m` and `m/` are one source.
+    std::path::absolute(&path).unwrap_or(path).components().collect()
 }
 
 /// Lists them. What is a link to a file counts as the file.

@@ -21,6 +21,7 @@ use super::access::Access;
 use super::error::PreloadError;
 use super::name;
 use super::source::{Source, hex};
+pub use files::expand;
 
 /// One file of a listing.
 #[derive(Debug, Clone)]
@@ -169,7 +170,7 @@ impl Origin {
                 Way::Registry(registry::Registry::open(host, repository, reference, connections)?)
             }
             Source::Bucket { store, bucket, prefix } => Way::Objects(objects::Objects::open(*store, bucket, prefix)?),
-            Source::Path(path) => Way::Files(files::expand(path)),
+            Source::Path(path) => Way::Files(expand(path)),
             Source::Claim { claim, path } => Way::Files(access.mount(claim).join(path)),
         };
         Ok(Origin { source: source.clone(), way })
