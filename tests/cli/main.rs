@@ -11,7 +11,6 @@ mod fleet;
 mod generated;
 mod help;
 mod output;
-mod preload;
 mod profile;
 mod remediate;
 mod report;

@@ -4,7 +4,6 @@
 //! (CI sets it) it fails instead, so that nothing is skipped unseen; a GPU is never required.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
-pub mod http;
 pub mod kube;
 
 use std::io::Write;
