@@ -30,11 +30,12 @@ as_root() {
 
 # Debian and Ubuntu packages: a C compiler to link with, clang to check the compiled eBPF objects,
 # Python with PyTorch to be recorded, tmux for the tests at a real terminal, etcd for a Kubernetes
-# API server.
+# API server, Slurm (each test starts one of its own; the system's services are not used) and a
+# network namespace for Ray.
 system_packages() {
 	command -v apt-get >/dev/null || { lacks "apt packages (no apt-get here)"; return; }
 	local wanted=() package
-	for package in gcc libc6-dev binutils clang-19 llvm-19 libbpf-dev python3 python3-dev python3-venv python3-numpy python3-torch tmux curl openssl etcd-server nginx; do
+	for package in gcc libc6-dev binutils clang-19 llvm-19 libbpf-dev python3 python3-dev python3-venv python3-numpy python3-torch tmux curl openssl etcd-server nginx slurmctld slurmd slurmrestd slurm-client slurm-wlm-basic-plugins slurm-wlm-jwt-plugin munge util-linux iproute2; do
 		[ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || wanted+=("$package")
 	done
 	[ ${#wanted[@]} = 0 ] && return
@@ -94,6 +95,11 @@ for need in m.requires("torch"):
 	"$1" -c 'import torch, numpy; torch.zeros(2) + 1'
 }
 
+# A Ray cluster of two nodes to submit jobs to.
+ray_packages() {
+	pip "$1" 'ray[default]'
+}
+
 # The Pythons that tests record; pyenv's and the system's are used where they are.
 pythons() {
 	local version
@@ -122,6 +128,7 @@ if [ $install = yes ]; then
 	environment venv venv_packages
 	environment models models_packages
 	environment torch torch_packages
+	environment ray ray_packages
 	pythons
 	control_plane
 fi

@@ -12,6 +12,8 @@ mod generated;
 mod help;
 mod output;
 mod profile;
+mod queue_ray;
+mod queue_slurm;
 mod remediate;
 mod report;
 #[path = "../support/mod.rs"]

@@ -5,6 +5,8 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 pub mod kube;
+pub mod ray;
+pub mod slurm;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

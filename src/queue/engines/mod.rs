@@ -1,17 +1,21 @@
 //! The engines, one file (or folder) each, and how a target is opened.
 
+mod http;
 pub mod kubernetes;
+mod ray;
+mod slurm;
+mod user;
 
 use self::kubernetes::Kubernetes;
 use super::engine::{Answer, Engine};
-use super::error::QueueError;
 use super::target::{EngineKind, Target};
 
 /// Opens a target: connects as far as its engine needs it.
 pub fn open(target: &Target) -> Answer<'_, Box<dyn Engine>> {
     Box::pin(async move {
         let engine: Box<dyn Engine> = match target.kind {
-            EngineKind::Slurm | EngineKind::Ray => return Err(missing(target)),
+            EngineKind::Slurm => Box::new(slurm::open(target)?),
+            EngineKind::Ray => Box::new(ray::open(target)?),
             EngineKind::Kueue | EngineKind::Volcano | EngineKind::KubeQueue | EngineKind::Kubernetes => {
                 Box::new(Kubernetes::open(target).await)
             }
@@ -20,16 +24,8 @@ pub fn open(target: &Target) -> Answer<'_, Box<dyn Engine>> {
     })
 }
 
-fn missing(target: &Target) -> QueueError {
-    QueueError::Unsupported {
-        engine: target.kind.to_string(),
-        what: "be reached by this aictl".to_owned(),
-        instead: "take another target".to_owned(),
-    }
-}
-
 /// The targets that this machine shows without being told: Slurm's programs on the PATH, Ray's
 /// address in RAY_ADDRESS.
 pub fn local() -> Vec<Target> {
-    Vec::new()
+    slurm::local().into_iter().chain(ray::local()).collect()
 }

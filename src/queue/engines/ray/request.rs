@@ -1,0 +1,179 @@
+//! From a spec to the request for Ray's job server.
+
+use base64::Engine as _;
+use serde_json::{Value, json};
+
+use super::api::{Cluster, Resources, key};
+use crate::queue::{GpuShare, JobSpec, QueueError};
+
+/// Starts the command on the nodes; see its own opening words.
+const DRIVER: &str = include_str!("driver.py");
+/// Whatever Python the cluster's Ray runs in. Its environment variables may be long; the kernel
+/// gives each 128 KiB.
+const ENTRYPOINT: &str = r#"exec "$(command -v python || command -v python3)" -c "$AICTL_RAY_DRIVER""#;
+/// Linux's MAX_ARG_STRLEN, less some room for the variable's name.
+const LONGEST: usize = (128 << 10) - 64;
+
+/// As Ray knows the job: the name, then the submission's id.
+pub(super) fn submission_id(spec: &JobSpec) -> String {
+    let plain = |text: &str| text.replace(|c: char| !(c.is_ascii_alphanumeric() || "_.-".contains(c)), "-");
+    format!("{}-{}", plain(&spec.name), plain(&spec.id))
+}
+
+/// What one node of it takes.
+pub(super) fn bundle(spec: &JobSpec) -> Result<Resources, QueueError> {
+    let gpus = match spec.gpu_share {
+        Some(GpuShare::Fraction(share)) => share,
+        Some(GpuShare::Memory(_)) => {
+            return Err(QueueError::Unsupported {
+                engine: "Ray".to_owned(),
+                what: "share a GPU by its memory".to_owned(),
+                instead: "--gpu-fraction 0.5 is Ray's own way".to_owned(),
+            });
+        }
+        None => f64::from(spec.gpus_per_node),
+    };
+    // A bundle of nothing is placed nowhere.
+    let cpus = spec.cpus.map_or(1.0, |cpus| cpus.cores() as f64);
+    let mut bundle = Resources::from([("CPU".to_owned(), cpus)]);
+    if gpus > 0.0 {
+        bundle.insert("GPU".to_owned(), gpus);
+    }
+    if let Some(memory) = spec.memory {
+        bundle.insert("memory".to_owned(), memory.0 as f64);
+    }
+    if let Some(kind) = &spec.gpu_type {
+        // Ray's way to ask for a kind: a crumb of a resource that its nodes have one of.
+        bundle.insert(format!("accelerator_type:{kind}"), 0.001);
+    }
+    Ok(bundle)
+}
+
+/// What Ray has no way to do is an error; what does not change what runs is a note.
+pub(super) fn notes(spec: &JobSpec) -> Result<Vec<String>, QueueError> {
+    let cannot = |what: &str, instead: &str| {
+        Err(QueueError::Unsupported { engine: "Ray".to_owned(), what: what.to_owned(), instead: instead.to_owned() })
+    };
+    if spec.array.is_some() {
+        return cannot("run arrays of jobs", "submit one job for each index");
+    }
+    if !spec.after.is_empty() {
+        return cannot("let a job wait for another", "`aictl queue wait JOB --exit-code && aictl submit …` does");
+    }
+    if spec.hold {
+        return cannot("hold a job", "submit it when it may start");
+    }
+    if spec.exclusive {
+        return cannot("keep other jobs from its nodes", "ask for all their GPUs or cores");
+    }
+    let mut notes = Vec::new();
+    let mut leave = |what: Option<&String>, name: &str| {
+        if let Some(value) = what {
+            notes.push(format!("Ray has no {name}: {value} is left out"));
+        }
+    };
+    leave(spec.queue.as_ref(), "queues");
+    leave(spec.priority.as_ref(), "priorities");
+    leave(spec.account.as_ref(), "accounts");
+    leave(spec.qos.as_ref(), "qualities of service");
+    leave(spec.constraint.as_ref(), "constraints");
+    leave(spec.output.as_ref(), "files for output");
+    leave(spec.image.as_ref(), "image for each job");
+    if !spec.labels.is_empty() {
+        notes.push("Ray has no labels: they are left out".to_owned());
+    }
+    Ok(notes)
+}
+
+/// The body of `POST /api/jobs/`.
+pub(super) fn body(spec: &JobSpec, user: &str) -> Result<Value, QueueError> {
+    let bundle = bundle(spec)?;
+    let amount = |name: &str| bundle.get(name).copied().unwrap_or_default();
+    let run = json!({
+        "id": submission_id(spec),
+        "nodes": spec.nodes,
+        "cpus": amount("CPU"),
+        "gpus": amount("GPU"),
+        "memory": amount("memory"),
+        "gpu_type": spec.gpu_type.clone().unwrap_or_default(),
+        "time_s": spec.time.map_or(0, |time| time.0),
+        "retries": spec.retries,
+        "processes": spec.processes_per_node(),
+        "words": spec.words(),
+        "env": spec.env,
+        "workdir": spec.workdir,
+    });
+    // In base64, since Ray fills in what looks like ${VARIABLES} in an environment.
+    let run = base64::engine::general_purpose::STANDARD.encode(run.to_string());
+    if run.len() > LONGEST {
+        return Err(QueueError::Invalid {
+            what: format!(
+                "the script and its environment are {} KiB long, too long for Ray's environment variables",
+                run.len() >> 10
+            ),
+            hint: "keep the script on a file system of the cluster and submit its path".to_owned(),
+        });
+    }
+    let mut metadata = json!({
+        "job_name": spec.name,
+        key::ID: spec.id,
+        key::NAME: spec.name,
+        key::USER: user,
+        key::NODES: spec.nodes.to_string(),
+        key::GPUS: amount("GPU").to_string(),
+        key::CPUS: amount("CPU").to_string(),
+    });
+    if let Some(time) = spec.time {
+        metadata[key::TIME] = json!(time.0.to_string());
+    }
+    Ok(json!({
+        "entrypoint": ENTRYPOINT,
+        "submission_id": submission_id(spec),
+        "metadata": metadata,
+        "runtime_env": {"env_vars": {"AICTL_RAY_DRIVER": DRIVER, "AICTL_RAY_SPEC": run}},
+    }))
+}
+
+/// Whether the cluster's nodes could ever hold it, all free. One with an autoscaler may grow.
+pub(super) fn check(spec: &JobSpec, cluster: &Cluster) -> Result<(), QueueError> {
+    let bundle = bundle(spec)?;
+    let fitting = cluster.fitting(&bundle);
+    if cluster.grows || fitting >= spec.nodes || cluster.nodes.is_empty() {
+        return Ok(());
+    }
+    let short = bundle.iter().find(|(name, amount)| cluster.largest(name) + 1e-6 < **amount);
+    let fits = match (short, fitting) {
+        (Some((name, _)), _) => format!("the largest node has {} of {name}", cluster.largest(name)),
+        (None, 0) => "no node has all of it at once".to_owned(),
+        (None, fitting) => format!("--nodes {fitting} fits"),
+    };
+    Err(QueueError::Impossible {
+        what: format!(
+            "{} asked for; the Ray cluster has {} of {} nodes with that",
+            words(spec.nodes, &bundle),
+            fitting,
+            cluster.nodes.len()
+        ),
+        fits,
+    })
+}
+
+/// "2 nodes with 4 GPU, 1 CPU each".
+pub(super) fn words(nodes: u32, bundle: &Resources) -> String {
+    let mut parts: Vec<String> = bundle
+        .iter()
+        .filter(|(name, _)| !name.starts_with("accelerator_type:"))
+        .map(|(name, amount)| match name.as_str() {
+            "memory" => format!("{:.1} GiB of memory", amount / f64::from(1 << 30)),
+            name => format!("{amount} {name}"),
+        })
+        .collect();
+    parts.extend(
+        bundle
+            .keys()
+            .filter_map(|name| name.strip_prefix("accelerator_type:"))
+            .map(|kind| format!("GPUs of type {kind}")),
+    );
+    let parts = parts.join(", ");
+    if nodes == 1 { format!("1 node with {parts}") } else { format!("{nodes} nodes with {parts} each") }
+}

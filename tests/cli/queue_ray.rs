@@ -1,0 +1,115 @@
+//! Ray's engine against a real Ray of two nodes.
+
+use aictl::queue::{EngineKind, JobSpec, LogOptions, QueueError, Ranks, ReasonKind, State, Target};
+
+use crate::queue_slurm::{Asked, check_gang, gang, shell, spec};
+use crate::support::ray::{ADDRESS, Ray};
+
+fn target() -> Target {
+    let mut target = Target::found(EngineKind::Ray, "test");
+    target.address = Some(ADDRESS.to_owned());
+    target
+}
+
+/// Runs a test in Ray's network.
+fn with_ray(test: impl FnOnce(&Asked) + Send) {
+    let Some(ray) = Ray::shared() else { return };
+    ray.in_its_network(|| test(&Asked::open(&target())));
+}
+
+fn sleeper(name: &str, nodes: u32, gpus: u32, text: &str) -> JobSpec {
+    spec(name, |draft| {
+        draft.nodes = Some(nodes);
+        draft.gpus_per_node = Some(gpus);
+        draft.command = shell(text);
+    })
+}
+
+#[test]
+fn the_script_of_slurm_runs_on_ray() {
+    with_ray(|asked| {
+        let gang = gang("gang");
+        let id = asked.submit(&gang);
+        let lines = asked.lines(&id, LogOptions { follow: true, ..LogOptions::default() }).unwrap();
+        check_gang(&lines);
+        let job = asked.over(&id);
+        assert_eq!((job.state, job.exit_code, job.nodes, job.gpus), (State::Succeeded, Some(0), 2, 4.0), "{job:#?}");
+        assert_eq!((job.name.as_str(), job.submission_id.as_deref()), ("gang", Some(gang.id.as_str())));
+        assert_eq!(asked.lines(&id, LogOptions { ranks: Ranks::One(1), ..LogOptions::default() }).unwrap().len(), 2);
+        let again = asked.try_submit(&gang).unwrap();
+        assert_eq!((again.id.as_str(), again.existed), (id.as_str(), true));
+        assert!(asked.list().iter().any(|job| job.id == id));
+
+        let failing = sleeper("failing", 2, 0, "echo from $RANK; sleep $((RANK * 60)); exit 7");
+        let job = asked.over(&asked.submit(&failing));
+        let reason = job.reason.unwrap();
+        assert_eq!((job.state, job.exit_code, reason.kind), (State::Failed, Some(7), ReasonKind::ExitCode));
+
+        let late = JobSpec { time: Some(aictl::queue::TimeLimit(2)), ..sleeper("late", 1, 0, "sleep 60") };
+        let job = asked.over(&asked.submit(&late));
+        assert_eq!((job.state, job.reason.unwrap().kind), (State::Failed, ReasonKind::TimeLimit));
+
+        let marker = std::env::temp_dir().join(format!("aictl-ray-retry-{}", std::process::id()));
+        let text = format!("test -e {0} && rm {0} && exit 0; touch {0}; exit 5", marker.display());
+        let flaky = JobSpec { retries: 1, ..sleeper("flaky", 1, 0, &text) };
+        assert_eq!(asked.over(&asked.submit(&flaky)).state, State::Succeeded);
+    });
+}
+
+#[test]
+fn what_waits_can_be_stopped() {
+    with_ray(|asked| {
+        // More nodes than there are: refused before it is sent.
+        let error = asked.try_submit(&sleeper("large", 3, 1, "true")).unwrap_err();
+        assert!(matches!(error, QueueError::Impossible { .. }), "{error:?}");
+        assert!(
+            error.to_string().starts_with("3 nodes with 1 CPU, 1 GPU each asked for; the Ray cluster has 2 of 2 nodes"),
+            "{error}"
+        );
+        let error = asked.try_submit(&sleeper("large", 1, 9, "true")).unwrap_err();
+        assert_eq!(error.hint().as_deref(), Some("the largest node has 2 of GPU"));
+
+        let holder = asked
+            .submit(&JobSpec { time: Some(aictl::queue::TimeLimit(300)), ..sleeper("holder", 1, 2, "sleep 4321") });
+        asked.wait(&holder, |job| job.state == State::Running);
+        let waits = asked.submit(&sleeper("waits", 2, 2, "sleep 1"));
+        asked.wait(&waits, |job| job.state == State::Pending);
+        let why = asked.explain(&waits);
+        let reason = why.job.reason.clone().unwrap();
+        assert_eq!(reason.kind, ReasonKind::WaitingForResources, "{why:#?}");
+        assert!(reason.text.starts_with("it needs 2 nodes with 1 CPU, 2 GPU each; "), "{}", reason.text);
+        assert!(why.holders.iter().any(|job| job.id == holder && job.gpus == 2.0), "{why:#?}");
+        assert!(
+            why.quota.iter().any(|row| row.resource == "nvidia.com/gpu" && row.nominal == Some(4.0) && row.used >= 2.0)
+        );
+        assert_eq!(why.eta, None);
+        for id in [&waits, &holder] {
+            asked.cancel(id);
+            let job = asked.over(id);
+            assert_eq!((job.state, job.reason.unwrap().kind), (State::Cancelled, ReasonKind::Cancelled));
+        }
+        // What it ran does not outlive it.
+        let left = std::process::Command::new("pgrep").args(["-fc", "^sleep 4321$"]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&left.stdout).trim(), "0");
+        for error in [asked.hold(&waits), asked.hold("nothing")] {
+            assert!(matches!(error, Err(QueueError::Unsupported { .. })), "{error:?}");
+        }
+    });
+}
+
+#[test]
+fn a_token_is_asked_for() {
+    let Some(ray) = Ray::with_token("a-long-secret-of-this-test") else { return };
+    ray.in_its_network(|| {
+        let error = Asked::open(&target()).try_list().unwrap_err();
+        assert!(matches!(error, QueueError::Unreachable { passing: false, .. }), "{error:?}");
+        assert!(error.to_string().contains("it wants a token"), "{error}");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "a-long-secret-of-this-test\n").unwrap();
+        let mut with = target();
+        with.token_file = Some(file.path().to_owned());
+        let asked = Asked::open(&with);
+        let id = asked.submit(&sleeper("gang", 2, 1, "echo $RANK"));
+        assert_eq!(asked.over(&id).state, State::Succeeded);
+    });
+}
