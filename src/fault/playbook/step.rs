@@ -409,7 +409,7 @@ impl Step {
             }
         }
         let of_pods = matches!(self.step, StepKind::Evict | StepKind::RestartPod) || self.save.is_some();
-        if of_pods && self.namespaces.is_empty() {
+        if of_pods && self.namespaces.iter().all(|name| name.trim().is_empty()) {
             return Err("needs `namespaces`: pods of all namespaces are never moved".to_owned());
         }
         if of_pods && self.namespaces.iter().any(|name| !is_namespace(name)) {
