@@ -90,7 +90,8 @@ pub(super) fn of_cluster(addons: &[AddonFacts], now: Timestamp, catalogue: &Cata
     for addon in addons.iter().filter(|addon| addon.wanted > 0 && addon.role != AGENT) {
         let down = addon.wanted.saturating_sub(addon.ready);
         let all = down == addon.wanted;
-        if !(all || (addon.wanted >= 4 && down * 2 > addon.wanted)) {
+        let nearly_all = all || (addon.wanted >= 4 && down * 2 > addon.wanted);
+        if !nearly_all {
             continue;
         }
         let mut finding = of(addon, format!("{}/{}", addon.namespace, addon.name), now, catalogue);

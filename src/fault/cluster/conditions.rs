@@ -94,7 +94,8 @@ pub(super) fn of_node(node: &NodeFacts, now: Timestamp, catalogue: &Catalogue) -
         return verdict;
     };
     let joined = node.created.is_some_and(|created| now.duration_since(created) < JOINING);
-    if ready.status != "True" && !(joined && ready.status == "False") {
+    let begins = joined && ready.status == "False";
+    if ready.status != "True" && !begins {
         let mut finding = of(ready, "node-not-ready", now, catalogue);
         if ready.status == "Unknown" {
             finding.because =

@@ -46,12 +46,17 @@ pub struct PodLog {
 /// it.
 pub fn digest(text: &str) -> Digest {
     let mut digest = Digest::default();
+    // Whose stack trace begins with the next line.
+    let mut trace = None;
     for line in text.lines() {
         let (at, words) = stamped(line);
         digest.pace.note(at);
-        if digest.signs.len() < MOST_SIGNS
-            && let Some(sign) = sign(words)
-        {
+        if digest.signs.len() >= MOST_SIGNS {
+            continue;
+        }
+        let frame = trace.take().and_then(|rank| nccl::frame(rank, words));
+        trace = nccl::trace(words);
+        if let Some(sign) = frame.or_else(|| sign(words)) {
             digest.signs.push((at, sign, words.chars().take(400).collect()));
         }
     }
@@ -141,7 +146,13 @@ fn hang(job: &str, logs: &[&PodLog], catalogue: &Catalogue, now: Timestamp) -> O
     }
     let device = Device { name: Some(job.to_owned()), ..Device::default() };
     let last_line = lines.last().filter(|_| lines.len() > 1);
-    let evidence = std::iter::once(first_line).chain(last_line).map(|(_, line)| (*line).clone()).collect();
+    let mut evidence: Vec<String> =
+        std::iter::once(first_line).chain(last_line).map(|(_, line)| (*line).clone()).collect();
+    let called_from = said().find_map(|(_, _, sign, _)| match &sign.said {
+        Said::CalledFrom(frame) => Some(format!("called from {frame}")),
+        _ => None,
+    });
+    evidence.extend(called_from);
     let mut finding = Finding::read(catalogue, "nccl-hang", device, evidence, CHECK, now);
     finding.count = waiting.len().max(1) as u64;
     finding.first_seen = lines.iter().filter_map(|(at, _)| *at).min();
@@ -214,6 +225,14 @@ mod tests {
         let apart = [log("a", "n", &timeout(0, "ALLREDUCE")), log("b", "m", &timeout(1, "BROADCAST"))];
         assert!(judged(&apart)[0].because.as_ref().unwrap().contains("different collectives"));
         assert!(judged(&[log("a", "n", "training\nloss 2\n")]).is_empty());
+    }
+
+    #[test]
+    fn the_flight_recorder_says_where_it_was_called() {
+        let trace = "[rank0]:[E] [PG ID 0 PG GUID 0(default_pg) Rank 0] Stack trace of the failed collective: \n\
+                     #0 all_reduce from /opt/train.py:31\n#1 step from /opt/train.py:90\n";
+        let found = judged(&[log("a", "n", &(timeout(0, "ALLREDUCE") + trace))]);
+        assert_eq!(found[0].evidence.last().unwrap(), "called from #0 all_reduce from /opt/train.py:31");
     }
 
     #[test]

@@ -43,6 +43,9 @@ pub enum Said {
     CalledFrom(String),
 }
 
+/// What stands before a stack trace of the flight recorder.
+const TRACE: &str = "Stack trace of the failed collective:";
+
 /// Reads a line; `None` if it says nothing of this.
 pub fn sign(line: &str) -> Option<Sign> {
     // Nearly all lines of a log end here.
@@ -53,7 +56,7 @@ pub fn sign(line: &str) -> Option<Sign> {
         .or_else(|| asked(line))
         .or_else(|| status(line))
         .or_else(|| stuck(line))
-        .or_else(|| frame(line))?;
+        .or_else(|| traced(line))?;
     Some(Sign { rank: rank(line), said })
 }
 
@@ -84,9 +87,23 @@ fn stuck(line: &str) -> Option<Said> {
     Some(Said::Stuck { seconds })
 }
 
-fn frame(line: &str) -> Option<Said> {
-    let trace = line.split_once("Stack trace of the failed collective:")?.1.trim();
+/// The first frame of a stack trace on the line that begins it.
+fn traced(line: &str) -> Option<Said> {
+    let trace = line.split_once(TRACE)?.1.trim();
     (!trace.is_empty()).then(|| Said::CalledFrom(trace.chars().take(200).collect()))
+}
+
+/// Whose stack trace begins on the next line: a rank, or nobody known.
+pub(super) fn trace(line: &str) -> Option<Option<u32>> {
+    let rest = line.split_once(TRACE)?.1;
+    rest.trim().is_empty().then(|| rank(line))
+}
+
+/// The first frame of a stack trace on a line of its own: "#0 all_reduce from /opt/train.py:31".
+pub(super) fn frame(rank: Option<u32>, line: &str) -> Option<Sign> {
+    let words = line.trim();
+    let said = || Said::CalledFrom(words.chars().take(200).collect());
+    words.starts_with("#0 ").then(|| Sign { rank, said: said() })
 }
 
 fn rank(line: &str) -> Option<u32> {

@@ -100,7 +100,8 @@ fn nodes(rows: &[&NodeView], wide: bool, width: usize, unicode: bool) -> String 
     for node in rows {
         let worst = node.worst();
         let of = |say: fn(&Finding) -> String| worst.map_or(String::new(), say);
-        let since = worst.and_then(|finding| finding.last_seen);
+        // Since when it has been so, where that is known.
+        let since = worst.and_then(|finding| finding.first_seen.or(finding.last_seen));
         let mut row = vec![
             node.name().to_owned(),
             state(node),
