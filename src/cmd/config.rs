@@ -9,6 +9,7 @@ use super::error::Error;
 use super::settings::{ColorWhen, OutputFormat};
 use super::timeline::Theme;
 use super::values::{LayerList, Length, Share};
+use crate::queue::TargetOptions;
 use crate::view::yaml;
 
 /// Everything that can be configured; what is absent keeps its default.
@@ -27,6 +28,8 @@ pub struct Config {
     pub context: Option<String>,
     /// Namespace, as `--namespace`.
     pub namespace: Option<String>,
+    /// Where jobs can go, beside the cluster of the kubeconfig and this machine's own Slurm and Ray.
+    pub targets: Vec<TargetOptions>,
     /// Defaults of `aictl profile`.
     pub profile: ProfileConfig,
     /// Defaults of `aictl timeline` and of `aictl profile --live`.

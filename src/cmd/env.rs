@@ -30,3 +30,11 @@ pub const NODE: &str = "AICTL_NODE";
 pub const NODE_NAME: &str = "NODE_NAME";
 /// Directory that serves as HF_HOME, as `--to` of `aictl preload`.
 pub const PRELOAD_TO: &str = "AICTL_PRELOAD_TO";
+/// Engine or target of jobs, as `--to`.
+pub const TO: &str = "AICTL_TO";
+/// Queue of jobs, as `--queue`.
+pub const QUEUE: &str = "AICTL_QUEUE";
+/// Container image of jobs, as `--image`.
+pub const IMAGE: &str = "AICTL_IMAGE";
+/// Priority of jobs, as `--priority`.
+pub const PRIORITY: &str = "AICTL_PRIORITY";

@@ -75,6 +75,11 @@ impl Error {
         self
     }
 
+    /// Whether a signal ended the work.
+    pub fn is_interruption(&self) -> bool {
+        self.kind == Kind::Interrupted
+    }
+
     /// stdout could not be written; a closed pipe is no error.
     pub fn output(error: io::Error) -> Error {
         match error.kind() {

@@ -12,11 +12,14 @@ mod error;
 mod interrupt;
 mod preload;
 mod profile;
+mod queue;
 mod recording;
 mod remediate;
 mod report;
 mod runtime;
 mod settings;
+mod submit;
+mod targets;
 mod timeline;
 mod values;
 
@@ -101,6 +104,8 @@ enum Command {
     Diagnose(diagnose::Args),
     Remediate(remediate::Args),
     Preload(preload::Args),
+    Submit(Box<submit::Args>),
+    Queue(queue::Args),
     Completions(completions::Args),
 }
 
@@ -148,6 +153,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Diagnose(args) => diagnose::run(args, &settings),
         Command::Remediate(args) => remediate::run(args, &settings),
         Command::Preload(args) => preload::run(args, &settings),
+        Command::Submit(args) => submit::run(*args, &settings),
+        Command::Queue(args) => queue::run(args, &settings),
         Command::Completions(args) => completions::run(&args, &settings),
     };
     match done {

@@ -42,6 +42,17 @@ pub fn seconds(value: f64) -> String {
     scaled(value, &[(1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns")])
 }
 
+/// How long ago, as kubectl shows it: "45s", "12m", "3h", "5d".
+pub fn age(seconds: f64) -> String {
+    let whole = seconds.max(0.0) as u64;
+    match whole {
+        0..120 => format!("{whole}s"),
+        120..7200 => format!("{}m", whole / 60),
+        7200..172_800 => format!("{}h", whole / 3600),
+        _ => format!("{}d", whole / 86_400),
+    }
+}
+
 /// An amount of data in powers of ten: "12.4 MB", "512 B".
 pub fn bytes(value: u64) -> String {
     if value < 1000 {

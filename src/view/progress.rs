@@ -47,6 +47,11 @@ impl Progress {
         Progress { bar: ProgressBar::hidden(), width: 0, unicode: false }
     }
 
+    /// Whether people see it.
+    pub fn is_shown(&self) -> bool {
+        !self.bar.is_hidden()
+    }
+
     /// Changes the line.
     pub fn set(&self, text: &str) {
         self.bar.set_message(text::shorten(text, self.width.saturating_sub(Narrow::FREE + SPINNER), self.unicode));

@@ -33,6 +33,8 @@ fn short_help() {
       timeline     Look at recordings in the terminal: a timeline to move, zoom and search in
       diagnose     Find faults of GPUs and nodes
       remediate    Repair what is wrong with this machine, or say what would be done
+      submit       Put a job in a queue of Kueue, Volcano, kube-queue, Slurm or Ray
+      queue        See and manage jobs of Kueue, Volcano, kube-queue, Slurm and Ray
       completions  Print the lines that switch completion on in a shell
       help         Print this message or the help of the given subcommand(s)
 
@@ -75,6 +77,8 @@ fn long_help() {
       timeline     Look at recordings in the terminal: a timeline to move, zoom and search in
       diagnose     Find faults of GPUs and nodes
       remediate    Repair what is wrong with this machine, or say what would be done
+      submit       Put a job in a queue of Kueue, Volcano, kube-queue, Slurm or Ray
+      queue        See and manage jobs of Kueue, Volcano, kube-queue, Slurm and Ray
       completions  Print the lines that switch completion on in a shell
       help         Print this message or the help of the given subcommand(s)
 

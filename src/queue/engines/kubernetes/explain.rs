@@ -60,7 +60,11 @@ pub async fn explain(engine: &Kubernetes, id: &str) -> Result<Explanation, Queue
         Ok(rows) => answer.quota = rows.into_iter().filter(|row| row.nominal.is_some()).collect(),
         Err(error) => answer.blind.push(format!("quota: {error}")),
     }
-    let for_ever = job.reason.as_ref().is_some_and(|reason| reason.kind.needs_somebody());
+    // What nobody has looked at yet may never be looked at.
+    let for_ever = job
+        .reason
+        .as_ref()
+        .is_some_and(|reason| reason.kind.needs_somebody() || reason.kind == ReasonKind::NotLookedAt);
     if job.state == State::Pending && !for_ever {
         answer.eta = eta(&job, &waiting, &running, &same, share.free.or_else(|| free(&answer.quota)), now);
     }

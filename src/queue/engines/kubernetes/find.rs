@@ -63,7 +63,13 @@ pub async fn get(engine: &Kubernetes, id: &str) -> Result<Job, QueueError> {
             let uid = any.metadata.uid.clone().unwrap_or_default();
             match workload(engine, &found.namespace, &uid).await? {
                 Some(workload) => list::with_workload(engine, Some((found.kind, &any)), &workload),
-                None => state::job(&engine.target, found.kind, &any),
+                None => {
+                    let mut job = state::job(&engine.target, found.kind, &any);
+                    if job.state == State::Pending {
+                        job.reason = Some(list::not_looked_at());
+                    }
+                    job
+                }
             }
         }
         EngineKind::Volcano | EngineKind::KubeQueue => {

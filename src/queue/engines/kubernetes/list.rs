@@ -116,7 +116,7 @@ async fn kueue(engine: &Kubernetes, filter: &Filter) -> Result<Vec<Job>, QueueEr
     for (kind, job) in by_uid.into_values() {
         let mut row = state::job(&engine.target, kind, &job);
         if row.state == State::Pending {
-            row.reason = Some(Reason::new(ReasonKind::NotLookedAt, "Kueue has not looked at it yet", "no Workload"));
+            row.reason = Some(not_looked_at());
         }
         rows.push(row);
     }
@@ -131,6 +131,11 @@ async fn kueue(engine: &Kubernetes, filter: &Filter) -> Result<Vec<Job>, QueueEr
         });
     }
     Ok(rows)
+}
+
+/// Why a job waits that Kueue has made no Workload of.
+pub fn not_looked_at() -> Reason {
+    Reason::new(ReasonKind::NotLookedAt, "Kueue has not looked at it yet", "no Workload")
 }
 
 /// A job as its Workload has it, with what the job itself adds.

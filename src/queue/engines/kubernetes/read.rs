@@ -258,8 +258,6 @@ pub struct ReplicatedStatus {
 #[derive(Debug, Clone, Default)]
 pub struct PhaseOf {
     pub phase: String,
-    pub reason: String,
-    pub message: String,
     pub since: Option<Timestamp>,
 }
 
@@ -268,7 +266,7 @@ impl<'de> Deserialize<'de> for PhaseOf {
         let value = serde_json::Value::deserialize(deserializer)?;
         let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
         let since = value["lastTransitionTime"].as_str().and_then(|time| time.parse().ok());
-        Ok(PhaseOf { phase: text("phase"), reason: text("reason"), message: text("message"), since })
+        Ok(PhaseOf { phase: text("phase"), since })
     }
 }
 

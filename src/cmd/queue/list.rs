@@ -1,0 +1,178 @@
+//! `aictl queue list`.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use jiff::Timestamp;
+
+use super::ListArgs;
+use crate::cmd::Done;
+use crate::cmd::error::{BLIND, DONE, Error};
+use crate::cmd::runtime::block_on;
+use crate::cmd::settings::{OutputFormat, Settings};
+use crate::cmd::targets::{Shared, Targets};
+use crate::queue::{Filter, Job, QueueError, State};
+use crate::view::style::{self, paint};
+use crate::view::{Align, Table, human};
+
+/// Between looks with `--watch`.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+/// What a look at all targets gives.
+pub struct Seen {
+    /// Jobs of all targets, in order.
+    pub jobs: Vec<Job>,
+    /// Targets that could not be asked, and why.
+    pub blind: Vec<(String, QueueError)>,
+}
+
+/// Lists.
+pub fn run(args: &ListArgs, settings: &Settings) -> Done {
+    block_on(async {
+        let mut last: Option<Vec<Job>> = None;
+        loop {
+            let seen = look(args, settings).await?;
+            for (target, error) in &seen.blind {
+                settings.ui.error(&format!("{target} could not be asked: {error}"));
+                if let (Some(hint), true) = (error.hint(), last.is_none()) {
+                    settings.ui.hint(&hint);
+                }
+            }
+            if !args.watch {
+                print(&seen.jobs, settings)?;
+                return Ok(if seen.blind.is_empty() { DONE } else { BLIND });
+            }
+            // What stayed as it was is not printed again.
+            let changed: Vec<Job> = match &last {
+                None => seen.jobs.clone(),
+                Some(old) => changes(old, &seen.jobs),
+            };
+            if last.is_none() || !changed.is_empty() {
+                print(&changed, settings)?;
+            }
+            last = Some(seen.jobs);
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    })
+}
+
+fn changes(old: &[Job], new: &[Job]) -> Vec<Job> {
+    let known: std::collections::HashMap<String, &Job> = old.iter().map(|job| (job.address(), job)).collect();
+    let same = |job: &&Job| {
+        known.get(&job.address()).is_some_and(|old| old.state == job.state && old.position == job.position)
+    };
+    new.iter().filter(|job| !same(job)).cloned().collect()
+}
+
+/// Asks all targets at once.
+async fn look(args: &ListArgs, settings: &Settings) -> Result<Seen, Error> {
+    let filter = Filter {
+        namespace: settings.cluster.namespace.clone().filter(|_| !args.all_namespaces),
+        owner: args.owner.clone(),
+        states: args.state.clone(),
+        queue: args.queue.clone(),
+        selector: args.selector.clone(),
+    };
+    let targets = match &args.target {
+        Some(name) => Targets { engines: vec![Targets::one(name, settings).await?], unreached: Vec::new() },
+        None => Targets::all(settings).await,
+    };
+    if targets.engines.is_empty() && targets.unreached.is_empty() {
+        let looked = "there is no kubeconfig, no sbatch on the PATH, no RAY_ADDRESS and no target in the configuration";
+        return Err(QueueError::NoEngine { looked: looked.to_owned() }.into());
+    }
+    Ok(ask(targets, &filter, args.mine).await)
+}
+
+/// Asks targets at once for what passes.
+pub async fn ask(targets: Targets, filter: &Filter, mine: bool) -> Seen {
+    let asked = targets.engines.iter().map(|engine: &Shared| {
+        let mut filter = filter.clone();
+        async move {
+            if mine {
+                filter.owner = Some(engine.user().await?);
+            }
+            engine.list(&filter).await
+        }
+    });
+    let mut seen = Seen { jobs: Vec::new(), blind: targets.unreached };
+    for (engine, listed) in targets.engines.iter().zip(join_all(asked).await) {
+        match listed {
+            Ok(jobs) => seen.jobs.extend(jobs),
+            Err(error) => seen.blind.push((engine.target().name.clone(), error)),
+        }
+    }
+    // What runs first, then what waits in the order in which it will run, then what is over.
+    let order = |state: State| match state {
+        State::Running => 0,
+        State::Admitted => 1,
+        State::Pending => 2,
+        State::Held => 3,
+        State::Failed => 4,
+        State::Cancelled => 5,
+        State::Succeeded => 6,
+    };
+    seen.jobs.sort_by(|a, b| {
+        (order(a.state), &a.target, &a.queue, a.position, &a.id).cmp(&(
+            order(b.state),
+            &b.target,
+            &b.queue,
+            b.position,
+            &b.id,
+        ))
+    });
+    seen
+}
+
+fn print(jobs: &[Job], settings: &Settings) -> Result<(), Error> {
+    let ui = &settings.ui;
+    match settings.output {
+        OutputFormat::Json => ui.json(&jobs),
+        OutputFormat::Yaml => ui.yaml(&jobs),
+        OutputFormat::Name if jobs.is_empty() => Ok(()),
+        OutputFormat::Name => ui.print(&jobs.iter().map(Job::address).collect::<Vec<_>>().join("\n")),
+        OutputFormat::Table | OutputFormat::Wide if jobs.is_empty() => {
+            ui.note("no jobs");
+            Ok(())
+        }
+        format => ui.print(&table(jobs, format == OutputFormat::Wide, settings)),
+    }
+    .map_err(Error::output)
+}
+
+fn table(jobs: &[Job], wide: bool, settings: &Settings) -> String {
+    let mut columns =
+        vec![("NAME", Align::Flexible), ("STATE", Align::Left), ("TARGET", Align::Left), ("QUEUE", Align::Flexible)];
+    columns.extend([("POS", Align::Right), ("NODES", Align::Right), ("GPUS", Align::Right)]);
+    if wide {
+        columns.extend([("ID", Align::Flexible), ("OWNER", Align::Flexible), ("PRIORITY", Align::Right)]);
+    }
+    columns.extend([("WHY", Align::Flexible), ("AGE", Align::Right)]);
+    let now = Timestamp::now();
+    let mut table = Table::new(&columns);
+    for job in jobs {
+        let mut cells = vec![job.name.clone(), job.state.to_string(), job.target.clone(), job.queue.clone()];
+        cells.push(job.position.map(|position| position.to_string()).unwrap_or_else(|| "-".to_owned()));
+        cells.extend([job.nodes.to_string(), job.gpus.to_string()]);
+        if wide {
+            cells.extend([job.id.clone(), job.owner.clone()]);
+            cells.push(job.priority.map(|priority| priority.to_string()).unwrap_or_else(|| "-".to_owned()));
+        }
+        cells.push(job.reason.as_ref().map(|reason| reason.kind.name()).unwrap_or_else(|| "-".to_owned()));
+        cells.push(
+            job.submitted_at.map_or_else(|| "-".to_owned(), |at| human::age(now.duration_since(at).as_secs_f64())),
+        );
+        table.row(cells);
+    }
+    let width = if wide { usize::MAX } else { settings.ui.width() };
+    let lines = table.render(width, settings.ui.unicode());
+    let colour = |index: usize| match index.checked_sub(1).and_then(|index| jobs.get(index)).map(|job| job.state) {
+        None => style::HEADER,
+        Some(State::Running) => style::GOOD,
+        Some(State::Failed) => style::BAD,
+        Some(State::Held) => style::WARN,
+        Some(State::Succeeded | State::Cancelled) => style::FAINT,
+        Some(_) => anstyle::Style::new(),
+    };
+    lines.iter().enumerate().map(|(index, line)| paint(colour(index), line)).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,134 @@
+//! Which engines are meant: those of the configuration, those that a cluster serves, those of this
+//! machine.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+
+use super::settings::Settings;
+use crate::cluster::ClusterError;
+use crate::queue::engines::kubernetes::Kubernetes;
+use crate::queue::engines::{self};
+use crate::queue::{Engine, EngineKind, QueueError, Target, TargetOptions};
+
+/// An engine that several tasks may ask.
+pub type Shared = Arc<dyn Engine>;
+
+/// What there is.
+#[derive(Default)]
+pub struct Targets {
+    /// Those that can be asked.
+    pub engines: Vec<Shared>,
+    /// Those that can't, by name, and why.
+    pub unreached: Vec<(String, QueueError)>,
+}
+
+impl Targets {
+    /// All that there is; what can't be reached hides nothing else.
+    pub async fn all(settings: &Settings) -> Targets {
+        let configured = join_all(settings.config.targets.iter().map(|options| of_options(options, settings)));
+        let (configured, found) = futures::join!(configured, found(settings));
+        let mut targets = Targets::default();
+        let named = settings.config.targets.iter().map(|options| options.name.clone());
+        for (name, opened) in named.zip(configured) {
+            match opened {
+                Ok(engines) => targets.engines.extend(engines),
+                Err(error) => targets.unreached.push((name, error)),
+            }
+        }
+        for engine in found.engines {
+            if !targets.engines.iter().any(|known| known.target().name == engine.target().name) {
+                targets.engines.push(engine);
+            }
+        }
+        targets.unreached.extend(found.unreached);
+        targets
+    }
+
+    /// One, by its name or its engine's.
+    ///
+    /// # Errors
+    /// If there is none of that name, or it can't be reached.
+    pub async fn one(name: &str, settings: &Settings) -> Result<Shared, QueueError> {
+        if let Some(options) = settings.config.targets.iter().find(|options| options.name == name) {
+            let engines = of_options(options, settings).await?;
+            return engines.into_iter().next().ok_or_else(|| none_of(name));
+        }
+        if let Ok(kind) = name.parse::<EngineKind>() {
+            let mut target = engines::local().into_iter().find(|target| target.kind == kind);
+            if kind.is_kubernetes() {
+                let mut own = Target::found(kind, "");
+                own.kubernetes = settings.cluster.clone();
+                target = Some(own);
+            }
+            let target = target.unwrap_or_else(|| Target::found(kind, kind.name()));
+            return Ok(Arc::from(engines::open(&target).await?));
+        }
+        let known = settings.config.targets.iter().map(|options| options.name.clone());
+        let known = known.chain(EngineKind::ALL.iter().map(|kind| kind.name().to_owned())).collect();
+        Err(QueueError::NoSuchTarget { name: name.to_owned(), known })
+    }
+}
+
+fn none_of(name: &str) -> QueueError {
+    QueueError::NoEngine { looked: format!("target {name} serves none") }
+}
+
+/// A configured target: a cluster may serve several engines, which then are called TARGET-ENGINE.
+async fn of_options(options: &TargetOptions, settings: &Settings) -> Result<Vec<Shared>, QueueError> {
+    let kubernetes = crate::cluster::Options {
+        kubeconfig: options.kubeconfig.clone().or_else(|| settings.cluster.kubeconfig.clone()),
+        context: options.context.clone(),
+        namespace: options.namespace.clone().or_else(|| settings.cluster.namespace.clone()),
+    };
+    let Some(kind) = options.engine else {
+        let mut engines = Kubernetes::discover(&kubernetes).await?;
+        // A cluster without a queue is still a place for jobs; one with a queue needs no second face.
+        if engines.len() > 1 {
+            engines.pop();
+        }
+        let several = engines.len() > 1;
+        let named = |engine: Kubernetes| -> Shared {
+            let name = match several {
+                true => format!("{}-{}", options.name, engine.target().kind),
+                false => options.name.clone(),
+            };
+            Arc::new(engine.named(&name))
+        };
+        return Ok(engines.into_iter().map(named).collect());
+    };
+    let target = Target {
+        name: options.name.clone(),
+        kind,
+        cluster: options
+            .context
+            .clone()
+            .unwrap_or_else(|| if kind.is_kubernetes() { String::new() } else { options.name.clone() }),
+        kubernetes,
+        address: options.address.clone(),
+        token_file: options.token_file.clone(),
+        user: options.user.clone(),
+        programs: options.programs.clone(),
+    };
+    Ok(vec![Arc::from(engines::open(&target).await?)])
+}
+
+/// What is there without being configured: the cluster of the kubeconfig, and this machine's own.
+async fn found(settings: &Settings) -> Targets {
+    let mut targets = Targets::default();
+    match Kubernetes::discover(&settings.cluster).await {
+        Ok(engines) => targets.engines.extend(engines.into_iter().map(|engine| Arc::new(engine) as Shared)),
+        Err(QueueError::Cluster(ClusterError::NoConfiguration)) => {}
+        Err(error) => {
+            let name = settings.cluster.context.clone().unwrap_or_else(|| "kubernetes".to_owned());
+            targets.unreached.push((name, error));
+        }
+    }
+    for target in engines::local() {
+        match engines::open(&target).await {
+            Ok(engine) => targets.engines.push(Arc::from(engine)),
+            Err(error) => targets.unreached.push((target.name.clone(), error)),
+        }
+    }
+    targets
+}
