@@ -12,10 +12,12 @@ mod generated;
 mod help;
 mod output;
 mod profile;
+mod queue;
 mod queue_ray;
 mod queue_slurm;
 mod remediate;
 mod report;
+mod submit;
 #[path = "../support/mod.rs"]
 mod support;
 mod terminal;

@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 pub mod kube;
+pub mod queues;
 pub mod ray;
 pub mod slurm;
 

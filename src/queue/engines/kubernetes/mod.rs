@@ -7,6 +7,8 @@ mod kueue;
 mod list;
 mod logs;
 mod object;
+#[cfg(test)]
+mod object_tests;
 mod plan;
 mod pod;
 mod quota;
