@@ -38,3 +38,5 @@ pub const QUEUE: &str = "AICTL_QUEUE";
 pub const IMAGE: &str = "AICTL_IMAGE";
 /// Priority of jobs, as `--priority`.
 pub const PRIORITY: &str = "AICTL_PRIORITY";
+/// Directory of the records of processes that hold models in memory.
+pub const PRELOAD_PINS: &str = "AICTL_PRELOAD_PINS";

@@ -31,6 +31,7 @@ use clap::parser::ValueSource;
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::gpu::session;
+use crate::preload::{gpu as gpu_memory, pin};
 use error::Error;
 use settings::{CommonArgs, Settings};
 
@@ -126,6 +127,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         // Our own child, which makes the calls that may hang; it needs no settings.
         session::answer();
         return error::DONE.into();
+    }
+    if arguments.get(1).is_some_and(|argument| argument == gpu_memory::ARGUMENT) {
+        gpu_memory::serve();
+        return error::DONE.into();
+    }
+    if arguments.get(1).is_some_and(|argument| argument == pin::ARGUMENT) {
+        return if pin::serve() { error::DONE.into() } else { error::FAILED.into() };
     }
     let color = settings::color_before_parsing(&arguments);
     let parsed = command()

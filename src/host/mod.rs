@@ -4,6 +4,7 @@
 //! it uses only `fault::facts`, the plain data that judges take.
 
 pub mod apart;
+pub mod block_device;
 pub mod command;
 pub mod gpu_holders;
 pub mod infiniband;
@@ -11,8 +12,10 @@ pub mod kernel_log;
 pub mod machine;
 pub mod maps;
 pub mod memory;
+pub mod memory_room;
 pub mod mounts;
 pub mod open_files;
+pub mod page_cache;
 pub mod pci;
 pub mod process;
 pub mod services;

@@ -23,6 +23,37 @@ pub fn is_alive(pid: u32) -> bool {
     stat_of(&format!("/proc/{pid}/stat")).is_some_and(|s| !matches!(s.state, 'Z' | 'X'))
 }
 
+/// When a process began, in clock ticks since boot; tells it from a later one of the same number.
+/// `None` if it is gone, or ended and not yet collected.
+pub fn start_ticks(pid: u32) -> Option<u64> {
+    let stat = stat_of(&format!("/proc/{pid}/stat")).filter(|stat| !matches!(stat.state, 'Z' | 'X'))?;
+    Some(stat.start_ticks)
+}
+
+/// Processes that have a file mapped, as far as their maps may be read.
+pub fn mapping(path: &std::path::Path) -> Vec<u32> {
+    use std::os::unix::fs::MetadataExt;
+    let Ok((path, metadata)) = fs::canonicalize(path).and_then(|path| Ok((path.clone(), fs::metadata(path)?))) else {
+        return Vec::new();
+    };
+    // "7f00-7f01 r--s 00000000 fe:00 1234    /path": the device is not compared, since some file
+    // systems show another there than stat does.
+    let inode = metadata.ino().to_string();
+    let name = path.to_string_lossy();
+    let is_it = |line: &str| {
+        line.split_ascii_whitespace().nth(4) == Some(&*inode) && line.trim_end_matches(" (deleted)").ends_with(&*name)
+    };
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    let maps = |pid: &u32| {
+        let text = fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
+        String::from_utf8_lossy(&text).lines().any(is_it)
+    };
+    let mut found: Vec<u32> = pids.filter(maps).collect();
+    found.sort_unstable();
+    found
+}
+
 /// The threads of a process; none if it is gone.
 pub fn threads(pid: u32) -> Vec<u32> {
     let Ok(entries) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };

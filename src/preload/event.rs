@@ -74,6 +74,41 @@ pub enum Event {
         /// How many now.
         count: usize,
     },
+    /// Files are about to be read into the page cache.
+    WarmStarted {
+        /// The source.
+        source: String,
+        /// Bytes that are meant.
+        bytes: u64,
+        /// Those that are there already, as far as it is known.
+        resident_bytes: u64,
+    },
+    /// They are so far; about ten times a second.
+    WarmProgress {
+        /// The source.
+        source: String,
+        /// Bytes that were there or have been read.
+        resident_bytes: u64,
+        /// Bytes that are meant.
+        bytes: u64,
+    },
+    /// Reading has ended, and the kernel was asked what is there.
+    WarmDone {
+        /// The source.
+        source: String,
+        /// Bytes that are meant.
+        bytes: u64,
+        /// Those in the page cache; null if that can't be known.
+        resident_bytes: Option<u64>,
+        /// Bytes that were read.
+        read_bytes: u64,
+        /// Time it took.
+        seconds: f64,
+        /// CPU time it took.
+        cpu_seconds: f64,
+        /// How it was read: "sendfile", "populate", "pread".
+        way: &'static str,
+    },
     /// All that was wanted of a source is here.
     Finished {
         /// The source.

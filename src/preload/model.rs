@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::gpu::GpuLoad;
+use super::residency::FileResidency;
 use super::snapshot::{Snapshot, State};
 
 /// A model on this node (`aictl.model/v1`).
@@ -29,6 +31,15 @@ pub struct Model {
     pub verified: bool,
     /// How far it is.
     pub state: State,
+    /// What of them is locked in memory; absent where nobody looked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pinned_bytes: Option<u64>,
+    /// What is in the page cache file by file; absent where that was not asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub per_file: Vec<FileResidency>,
+    /// What was loaded into GPUs by this run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<GpuLoad>,
 }
 
 impl Model {
@@ -45,6 +56,9 @@ impl Model {
             resident_bytes,
             verified: snapshot.verified,
             state: snapshot.state(),
+            pinned_bytes: None,
+            per_file: Vec::new(),
+            gpus: Vec::new(),
         }
     }
 }

@@ -11,6 +11,7 @@ mod fleet;
 mod generated;
 mod help;
 mod output;
+mod preload_memory;
 mod profile;
 mod queue;
 mod queue_ray;

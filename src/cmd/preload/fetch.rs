@@ -9,7 +9,7 @@ use super::super::settings::{OutputFormat, Settings};
 use super::progress::{self, Listener};
 use super::{Args, memory, render, show};
 use crate::preload::bring::{bring, plan};
-use crate::preload::{Access, Brought, Choice, Manner, Model, Order, Plan, Snapshot, Source, Store};
+use crate::preload::{Access, Brought, Choice, Manner, Order, Plan, Snapshot, Source, Store};
 
 /// What was meant, for all sources.
 struct Meant {
@@ -89,16 +89,18 @@ fn finish(args: &Args, brought: &[Brought], settings: &Settings) -> Done {
             settings.ui.error(&error.to_string());
         }
     }
-    let warmed = memory::after(&args.memory, &snapshots, settings)?;
-    let models: Vec<Model> =
-        snapshots.iter().map(|snapshot| Model::of(snapshot, memory::resident_bytes(snapshot))).collect();
+    let listener = progress::listener(settings);
+    let after = memory::after(&args.memory, &snapshots, false, listener.sink(), settings);
+    listener.close();
+    let after = after?;
     // From cron nothing is said while nothing changes.
-    let changed = warmed || wrong || brought.iter().any(|one| one.changed);
+    let changed = after.changed || wrong || brought.iter().any(|one| one.changed);
     let asked = !matches!(settings.output, OutputFormat::Table | OutputFormat::Wide);
     if changed || asked || std::io::IsTerminal::is_terminal(&std::io::stdout()) {
-        show(&models, settings)?;
+        show(&after.models, settings)?;
     }
-    Ok(if wrong { FOUND } else { DONE })
+    memory::stay(after.held)?;
+    Ok(if wrong { FOUND } else { after.code })
 }
 
 fn dry_run(args: &Args, meant: &Meant, settings: &Settings) -> Done {

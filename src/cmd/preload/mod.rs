@@ -1,8 +1,11 @@
 //! `aictl preload`: bring models near, and say what is where.
 
+mod evict;
 mod fetch;
 mod gc;
+mod gpu;
 mod memory;
+mod place;
 mod progress;
 mod render;
 mod status;
@@ -98,7 +101,7 @@ struct Choice {
 #[derive(Debug, Subcommand)]
 enum What {
     Status(status::Args),
-    Evict(memory::EvictArgs),
+    Evict(evict::Args),
     Gc(gc::Args),
 }
 
@@ -110,6 +113,8 @@ Examples:
   aictl preload hf://Qwen/Qwen3-8B                       from the hub to this node's disk
   aictl preload s3://models/llama --to /cache            from a bucket; HF_HOME=/cache uses it
   aictl preload Qwen/Qwen3-8B --page-cache               and on into memory
+  aictl preload /models/llama --pin                      a directory, where it lies; kept in memory
+  aictl preload Qwen/Qwen3-8B --gpu 0                    how fast does it come into a GPU?
   aictl preload Qwen/Qwen3-8B --max-age 1h -q            for cron
   aictl preload Qwen/Qwen3-8B --dry-run                  how much would it be?
   aictl preload status                                   what is where
@@ -127,21 +132,32 @@ Credentials come from the environment (HF_TOKEN, AWS_*, OSS_*, GOOGLE_*, AZURE_*
 the hub's and Docker's own tools keep theirs; docs/preload.md has the list. With -o json, stdout has
 the models (aictl.model/v1) and stderr one JSON object a line for each thing that happens.
 
-Exit codes: 0 done · 1 failed; run it again to go on · 2 usage · 3 content is wrong · 130 interrupted."
+Paths alone with --page-cache, --pin or --gpu and no --to are used where they lie; nothing is copied.
+
+Exit codes: 0 done · 1 failed; run it again to go on · 2 usage · 3 content is wrong, or not all of
+it is in memory · 4 could not see: no GPU, or residency unknown · 130 interrupted."
 );
 
 /// Fetches, or does what was asked for instead.
 pub fn run(args: Args, settings: &Settings) -> Done {
     match &args.what {
         Some(What::Status(args)) => return status::run(args, settings),
-        Some(What::Evict(args)) => return memory::evict(args, settings),
+        Some(What::Evict(args)) => return evict::run(args, settings),
         Some(What::Gc(args)) => return gc::run(args, settings),
         None => {}
+    }
+    if args.memory.wants_memory() && args.place.is_unset() && args.sources.iter().all(place::is_path) {
+        return place::run(&args, settings);
     }
     fetch::run(&args, settings)
 }
 
 impl Place {
+    /// Whether no store was named.
+    fn is_unset(&self) -> bool {
+        self.to.is_none()
+    }
+
     /// The store that is meant.
     fn store(&self) -> Result<Store, Error> {
         if let Some(directory) = &self.to {

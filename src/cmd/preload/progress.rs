@@ -142,6 +142,12 @@ impl Sink for Shown {
             }
             Event::Retry { name, why, .. } => self.bars.trouble(&format!("{name}: {why}; once more")),
             Event::Finished { .. } => self.bars.clear(),
+            Event::WarmStarted { source, bytes, resident_bytes } => {
+                *state = State { files: HashMap::new(), have: resident_bytes, all: bytes };
+                self.bars.start(&format!("{source} into memory"), bytes, resident_bytes);
+            }
+            Event::WarmProgress { resident_bytes, .. } => self.bars.total(resident_bytes),
+            Event::WarmDone { .. } => self.bars.clear(),
             Event::Connections { .. } => {}
         }
     }

@@ -20,7 +20,7 @@ pub fn models(models: &[Model], wide: bool, settings: &Settings) -> String {
         ("STATE", Align::Left),
     ];
     if wide {
-        columns.extend([("VERIFIED", Align::Left), ("PATH", Align::Left)]);
+        columns.extend([("PINNED", Align::Right), ("VERIFIED", Align::Left), ("PATH", Align::Left)]);
     }
     let mut table = Table::new(&columns);
     for model in models {
@@ -38,6 +38,7 @@ pub fn models(models: &[Model], wide: bool, settings: &Settings) -> String {
             model.state.name().to_owned(),
         ];
         if wide {
+            row.push(model.pinned_bytes.map_or_else(|| "unknown".to_owned(), share));
             row.push(if model.verified { "yes" } else { "no" }.to_owned());
             row.push(model.path.display().to_string());
         }
@@ -48,7 +49,31 @@ pub fn models(models: &[Model], wide: bool, settings: &Settings) -> String {
         Some(State::Partial) => style::WARN,
         _ => anstyle::Style::new(),
     };
-    page(&table, if wide { usize::MAX } else { width }, unicode, colour)
+    let width = if wide { usize::MAX } else { width };
+    let mut pages = vec![page(&table, width, unicode, colour)];
+    pages.extend(models.iter().filter(|model| !model.per_file.is_empty()).map(|model| files(model, width, unicode)));
+    pages.join("\n\n")
+}
+
+/// The files of one model.
+fn files(model: &Model, width: usize, unicode: bool) -> String {
+    let columns = [
+        ("FILE", Align::Flexible),
+        ("SIZE", Align::Right),
+        ("CACHED", Align::Right),
+        ("DIRTY", Align::Right),
+        ("UNKNOWN", Align::Left),
+    ];
+    let any_unknown = model.per_file.iter().any(|file| file.unknown.is_some());
+    let mut table = Table::new(if any_unknown { &columns } else { &columns[..4] });
+    let bytes = |bytes: Option<u64>| bytes.map_or("unknown".to_owned(), |bytes| human::cell(&human::bytes(bytes)));
+    for file in &model.per_file {
+        let mut row =
+            vec![file.name.clone(), bytes(Some(file.bytes)), bytes(file.resident_bytes), bytes(file.dirty_bytes)];
+        row.extend(any_unknown.then(|| file.unknown.clone().unwrap_or_default()));
+        table.row(row);
+    }
+    page(&table, width, unicode, |_| anstyle::Style::new())
 }
 
 /// What would be fetched.

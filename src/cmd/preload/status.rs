@@ -1,42 +1,46 @@
 //! `aictl preload status`: what is where.
 
 use super::super::Done;
-use super::super::error::{DONE, Error, FOUND, Kind};
-use super::super::settings::Settings;
-use super::{Place, memory, show};
-use crate::preload::{Model, Source};
+use super::super::error::{DONE, FOUND};
+use super::super::settings::{OutputFormat, Settings};
+use super::{Place, memory, place, show};
+use crate::preload::snapshot::State;
+use crate::preload::{Model, Source, residency};
 
 /// Say what is on disk and in memory, and whether it is whole
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Which; all of the store if none is given
+    /// Which: sources of the store, directories or files; all of the store if none is given
     #[arg(value_name = "SOURCE", value_parser = super::source)]
     sources: Vec<Source>,
     #[command(flatten)]
     place: Place,
+    /// Say it of each file too, as -o wide does
+    #[arg(long)]
+    files: bool,
+    #[command(flatten)]
+    pins: memory::PinsPlace,
 }
 
 /// Looks, and prints.
 pub fn run(args: &Args, settings: &Settings) -> Done {
-    let store = args.place.store()?;
-    let mut snapshots = Vec::new();
-    if args.sources.is_empty() {
-        snapshots = store.snapshots()?;
-    }
-    for source in &args.sources {
-        let found = store.repository(source).snapshots()?;
-        if found.is_empty() {
-            return Err(Error::new(Kind::Failed, format!("{source} is not in {}", store.hub().display()))
-                .hint(format!("bring it there: aictl preload {source}")));
+    let pins = args.pins.pins()?;
+    let by_file = args.files || settings.output == OutputFormat::Wide;
+    let mut models = Vec::new();
+    for snapshot in place::snapshots(&args.sources, &args.place)? {
+        let portions = memory::whole(&snapshot);
+        let files = residency::look(&portions);
+        let mut model = Model::of(&snapshot, residency::resident_bytes(&files));
+        model.pinned_bytes = Some(pins.pinned_bytes(&portions));
+        if by_file {
+            model.per_file = files;
         }
-        snapshots.extend(found);
+        models.push(model);
     }
-    let models: Vec<Model> =
-        snapshots.iter().map(|snapshot| Model::of(snapshot, memory::resident_bytes(snapshot))).collect();
     show(&models, settings)?;
     if models.is_empty() {
-        settings.ui.note(&format!("no models in {}", store.hub().display()));
+        settings.ui.note(&format!("no models in {}", args.place.store()?.hub().display()));
     }
-    let damaged = models.iter().any(|model| model.state == crate::preload::snapshot::State::Damaged);
+    let damaged = models.iter().any(|model| model.state == State::Damaged);
     Ok(if damaged { FOUND } else { DONE })
 }
