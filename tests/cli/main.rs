@@ -11,6 +11,7 @@ mod fleet;
 mod generated;
 mod help;
 mod output;
+mod preload;
 mod preload_memory;
 mod profile;
 mod queue;

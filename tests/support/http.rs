@@ -49,13 +49,15 @@ pub struct Served {
     pub ranges: bool,
     /// Sent in its stead.
     pub redirect: Option<String>,
+    /// More headers, also of the redirect.
+    pub headers: Vec<(String, String)>,
 }
 
 impl Served {
     /// A file with parts and a tag made of its length and ends.
     pub fn new(content: Vec<u8>) -> Served {
         let etag = format!("\"{}\"", &sha256(&content)[..16]);
-        Served { content: Arc::new(content), etag: Some(etag), ranges: true, redirect: None }
+        Served { content: Arc::new(content), etag: Some(etag), ranges: true, redirect: None, headers: Vec::new() }
     }
 }
 
@@ -171,7 +173,9 @@ fn serve(state: &State, stream: TcpStream) -> std::io::Result<()> {
 /// Returns whether the connection goes on.
 fn send_file(state: &State, stream: &mut TcpStream, request: &Request, served: &Served) -> std::io::Result<bool> {
     if let Some(target) = &served.redirect {
-        answer(stream, 302, &[("Location".to_owned(), target.clone())], 0, &[])?;
+        let mut headers = served.headers.clone();
+        headers.push(("Location".to_owned(), target.clone()));
+        answer(stream, 302, &headers, 0, &[])?;
         return Ok(true);
     }
     let number = state.data_requests.fetch_add(1, Ordering::Relaxed);
@@ -180,7 +184,7 @@ fn send_file(state: &State, stream: &mut TcpStream, request: &Request, served: &
     let path = request.target.split('?').next().unwrap_or_default();
     let served = state.files.lock().unwrap().get(path).cloned().unwrap_or_else(|| served.clone());
     let size = served.content.len();
-    let mut headers = Vec::new();
+    let mut headers = served.headers.clone();
     headers.extend(served.etag.iter().map(|etag| ("ETag".to_owned(), etag.clone())));
     if let Some(Fault::Status(status, wait)) = fault {
         headers.extend(wait.map(|seconds| ("Retry-After".to_owned(), seconds.to_string())));
@@ -347,11 +351,14 @@ impl Hub {
             let git = git_digest(content);
             let mut node = serde_json::json!({"type": "file", "oid": git, "size": content.len(), "path": name});
             let mut served = Served { etag: Some(format!("\"{git}\"")), ..Served::new(content.clone()) };
+            served.headers.push(("X-Repo-Commit".to_owned(), commit.to_owned()));
             if *large {
                 let sum = sha256(content);
                 node["lfs"] = serde_json::json!({"oid": sum, "size": content.len(), "pointerSize": 134});
                 let place = format!("/cdn/{sum}");
                 self.server.file(&place, Served::new(content.clone()));
+                served.headers.push(("X-Linked-Etag".to_owned(), format!("\"{sum}\"")));
+                served.headers.push(("X-Linked-Size".to_owned(), content.len().to_string()));
                 served.redirect = Some(format!("{}{place}?X-Amz-Signature=signed-secret", self.server.other_url()));
             }
             self.server.file(&resolve, served);

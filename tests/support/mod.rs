@@ -4,6 +4,7 @@
 //! (CI sets it) it fails instead, so that nothing is skipped unseen; a GPU is never required.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub mod http;
 pub mod kube;
 pub mod queues;
 pub mod ray;

@@ -221,6 +221,16 @@ fn keys_of(file: &str, profile: &str) -> Option<(String, String, Option<String>)
     Some((find("aws_access_key_id")?, find("aws_secret_access_key")?, find("aws_session_token")))
 }
 
+/// Codes of S3 that no second try changes.
+const FOR_GOOD: [&str; 6] = [
+    "NoSuchBucket",
+    "InvalidBucketName",
+    "AuthorizationHeaderMalformed",
+    "PermanentRedirect",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+];
+
 /// What an error of the crate means, in words without addresses and keys.
 fn trouble(error: object_store::Error) -> ReadError {
     use object_store::Error;
@@ -231,6 +241,7 @@ fn trouble(error: object_store::Error) -> ReadError {
         Error::PermissionDenied { .. } => ReadError::Refused(format!("HTTP 403: {text}")),
         Error::Unauthenticated { .. } => ReadError::Refused(format!("HTTP 401: {text}")),
         Error::InvalidPath { .. } | Error::NotSupported { .. } | Error::NotImplemented { .. } => ReadError::Final(text),
+        _ if FOR_GOOD.iter().any(|code| text.starts_with(code)) => ReadError::Final(text),
         _ if text.contains("416") => ReadError::Changed,
         _ => {
             let busy = ["429", "503", "SlowDown", "RequestLimitExceeded"].iter().any(|sign| text.contains(sign));
