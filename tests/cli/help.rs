@@ -33,6 +33,7 @@ fn short_help() {
       timeline     Look at recordings in the terminal: a timeline to move, zoom and search in
       diagnose     Find faults of GPUs and nodes
       remediate    Repair what is wrong with this machine, or say what would be done
+      preload      Bring models to this node's disk, page cache and GPU memory, and prove it
       submit       Put a job in a queue of Kueue, Volcano, kube-queue, Slurm or Ray
       queue        See and manage jobs of Kueue, Volcano, kube-queue, Slurm and Ray
       completions  Print the lines that switch completion on in a shell
@@ -77,6 +78,7 @@ fn long_help() {
       timeline     Look at recordings in the terminal: a timeline to move, zoom and search in
       diagnose     Find faults of GPUs and nodes
       remediate    Repair what is wrong with this machine, or say what would be done
+      preload      Bring models to this node's disk, page cache and GPU memory, and prove it
       submit       Put a job in a queue of Kueue, Volcano, kube-queue, Slurm or Ray
       queue        See and manage jobs of Kueue, Volcano, kube-queue, Slurm and Ray
       completions  Print the lines that switch completion on in a shell
