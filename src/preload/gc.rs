@@ -121,8 +121,9 @@ pub fn decide(candidates: &[Candidate], rules: &Rules, now: SystemTime) -> Vec<V
     let mut verdicts = Vec::new();
     for candidate in order {
         let unused = now.duration_since(candidate.last_used).unwrap_or_default();
-        let alone = |blob: &&PathBuf| users.get(blob.as_path()).is_some_and(|(count, _)| *count == 1);
-        let frees: u64 = candidate.blobs.keys().filter(alone).map(|blob| candidate.blobs[blob]).sum();
+        let alone =
+            |blob: &PathBuf| users.get(blob.as_path()).filter(|(count, _)| *count == 1).map(|(_, bytes)| *bytes);
+        let frees: u64 = candidate.blobs.keys().filter_map(alone).sum();
         let too_old = rules.unused_for.is_some_and(|most| unused > most);
         let too_much = rules.max_size.is_some_and(|most| size > most);
         let (action, why) = match &candidate.held_by {
