@@ -407,9 +407,10 @@ pub fn quantity(text: &str) -> f64 {
     let Ok(number) = number.parse::<f64>() else { return 0.0 };
     let scale = match suffix {
         "" => 1.0,
-        "n" => 1e-9,
-        "u" => 1e-6,
-        "m" => 1e-3,
+        // Divided, since the reciprocals are no binary fractions: 6145m is 6.145.
+        "n" => return number / 1e9,
+        "u" => return number / 1e6,
+        "m" => return number / 1e3,
         "k" => 1e3,
         "M" => 1e6,
         "G" => 1e9,

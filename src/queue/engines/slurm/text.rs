@@ -269,7 +269,7 @@ mod tests {
             let job = &jobs(&line)[0];
             prop_assert_eq!((job.id, job.state.as_str(), job.output.as_str()), (7, "RUNNING", "/o"));
             prop_assert_eq!(job.user.as_str(), "ada");
-            prop_assert_eq!(job.comment.as_str(), comment.trim());
+            prop_assert_eq!(job.comment.as_str(), comment.trim_end());
         }
 
         #[test]
