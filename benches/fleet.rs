@@ -4,6 +4,7 @@
 //! alone needs to hand out the same lists, measured in the same run.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark's result is what it prints")]
+#![allow(clippy::zombie_processes, reason = "wait4 is called for its resource usage")]
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
@@ -146,7 +147,7 @@ fn findings(name: &str, i: usize) -> NodeFindings {
         "severity": "critical", "scope": "node", "action": "RESTART_BM", "count": 2, "first_seen": now, "last_seen": now,
         "evidence": ["NVRM: Xid (PCI:0000:3b:00): 79, pid=1234, name=python3, GPU has fallen off the bus."],
         "source": "kernel-log"});
-    let found = if i % 50 == 0 { vec![finding] } else { Vec::new() };
+    let found = if i.is_multiple_of(50) { vec![finding] } else { Vec::new() };
     let spec = json!({"lookedAt": now, "agent": "0.1.0", "refreshSeconds": 120, "gpus": 8, "state": "ok", "report":
         {"schema": "aictl.findings/v1", "node": name, "boot_id": null, "checks": checks, "findings": found}});
     NodeFindings::new(name, serde_json::from_value(spec).unwrap())

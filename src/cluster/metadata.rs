@@ -63,7 +63,7 @@ pub(super) fn whole(quantity: &str) -> Option<u64> {
     };
     let value = number * scale;
     // Whole numbers beyond 2^53 are no counts of devices.
-    (value >= 0.0 && value < 9e15).then_some(value as u64)
+    (0.0..9e15).contains(&value).then_some(value as u64)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 
+use super::page_cache::file_system_kind;
 use super::tree::Tree;
 
 /// What the kernel does with reads of a device or a remote file system.
@@ -21,7 +22,7 @@ const IN_MEMORY: [i64; 3] = [0x0102_1994, 0x8584_58f6, 0x9584_58f6];
 
 /// Looks at the device of an open file.
 pub fn read_path(tree: &Tree, file: &File) -> ReadPath {
-    let is_memory = rustix::fs::fstatfs(file).is_ok_and(|stat| i64::try_from(stat.f_type).is_ok_and(is_in_memory));
+    let is_memory = file_system_kind(file).is_some_and(is_in_memory);
     let Ok(metadata) = file.metadata() else { return ReadPath { is_memory, ..ReadPath::default() } };
     let device = format!("{}:{}", rustix::fs::major(metadata.dev()), rustix::fs::minor(metadata.dev()));
     ReadPath { read_ahead_bytes: read_ahead(tree, &device), device, is_memory }

@@ -73,7 +73,7 @@ struct Cachestat {
 
 /// `f_type` of overlayfs (include/uapi/linux/magic.h). There the pages belong to a file of a layer
 /// below; cachestat sees the empty upper one, mincore the right one.
-const OVERLAYFS: libc::c_long = 0x794c_7630;
+const OVERLAYFS: i64 = 0x794c_7630;
 
 /// Most that is asked of mincore at once: one byte a page.
 const MINCORE_SPAN: u64 = 1 << 30;
@@ -174,8 +174,13 @@ pub fn has_capability(number: u32) -> bool {
 }
 
 fn is_overlay(file: &File) -> bool {
-    // The field's type differs between architectures.
-    rustix::fs::fstatfs(file).is_ok_and(|stat| i64::try_from(stat.f_type) == Ok(OVERLAYFS))
+    file_system_kind(file) == Some(OVERLAYFS)
+}
+
+/// The number of the kind of file system that a file is on (`f_type`, include/uapi/linux/magic.h).
+#[allow(clippy::useless_conversion, reason = "the field's type differs between architectures")]
+pub fn file_system_kind(file: &File) -> Option<i64> {
+    i64::try_from(rustix::fs::fstatfs(file).ok()?.f_type).ok()
 }
 
 /// Bytes of a page.

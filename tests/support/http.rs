@@ -2,6 +2,8 @@
 //! files under the reader's hands; and on top of it a model hub that answers as the hub's
 //! documents say. Counts what it sends.
 
+#![allow(clippy::type_complexity, reason = "a handler is named once")]
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -1,6 +1,7 @@
 //! A real Kubernetes API server for tests: etcd and kube-apiserver on loopback, one for a test
 //! binary, a namespace for a test. No controllers, scheduler or kubelets run: tests play them.
 #![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(clippy::zombie_processes, reason = "the servers end with this process, never before")]
 
 use std::fs;
 use std::net::TcpListener;

@@ -163,7 +163,7 @@ impl Origin {
     pub fn open(source: &Source, access: &Access, connections: usize) -> Result<Origin, PreloadError> {
         let way = match source {
             Source::Hub { kind, repository, revision } => {
-                Way::Hub(hub::Hub::open(*kind, repository, revision, access, connections)?)
+                Way::Hub(hub::Hub::open(kind, repository, revision, access, connections)?)
             }
             Source::Web(url) => Way::Index(index::Index::open(url, connections)?),
             Source::Registry { host, repository, reference } => {

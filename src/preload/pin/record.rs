@@ -291,7 +291,7 @@ mod tests {
         let held = pin(child.id(), PinnedFile::of(&portion(&path, 0..50)).unwrap());
         pins.write(&held).unwrap();
         fs::write(directory.path().join("pins/broken.json"), "{").unwrap();
-        assert_eq!(pins.all(), [held.clone()]);
+        assert_eq!(pins.all(), std::slice::from_ref(&held));
         assert!(pins.is_pinned(&path) && !pins.is_pinned(directory.path()));
         assert_eq!(pins.pinned_bytes(&[portion(&path, 40..80)]), 10);
         assert_eq!(pins.holder_of_all(&[portion(&path, 10..50)]), Some(held.clone()));

@@ -279,8 +279,8 @@ mod tests {
             let directory = tempfile::tempdir().unwrap();
             let journal = Journal::open(&directory.path().join("j"), "k", size, range).unwrap();
             let mut covered = vec![false; size as usize];
-            for index in 0..journal.count() {
-                journal.mark(index, marks[index]);
+            for (index, &mark) in marks.iter().enumerate().take(journal.count()) {
+                journal.mark(index, mark);
                 let start = journal.range(index).start;
                 for at in start..start + journal.written(index) {
                     covered[at as usize] = true;

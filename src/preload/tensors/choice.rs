@@ -71,11 +71,8 @@ pub fn select(choice: &Choice, headers: &[Option<Header>]) -> Vec<Need> {
     let mut wanted = all.iter().zip(by_rank).map(|((name, _), needed)| needed && by_name(name));
     let need = |header: &Option<Header>| {
         let Some(header) = header else { return Need::Whole };
-        let tensors: Vec<Range<u64>> = header
-            .tensors
-            .iter()
-            .filter_map(|tensor| wanted.next().unwrap_or(false).then(|| tensor.range.clone()))
-            .collect();
+        let own = header.tensors.iter().filter(|_| wanted.next().unwrap_or(false));
+        let tensors: Vec<Range<u64>> = own.map(|tensor| tensor.range.clone()).collect();
         match tensors.len() {
             0 => Need::Nothing,
             all if all == header.tensors.len() => Need::Whole,

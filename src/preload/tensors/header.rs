@@ -152,7 +152,7 @@ impl Header {
             return Err(HeaderError::Form("it does not begin with {".to_owned()));
         }
         let Raw { mut tensors, metadata } = serde_json::from_slice(json).map_err(form)?;
-        tensors.sort_by(|(_, one), (_, other)| one.data_offsets.cmp(&other.data_offsets));
+        tensors.sort_by_key(|(_, tensor)| tensor.data_offsets);
         let mut end = 0;
         let mut made = Vec::with_capacity(tensors.len());
         for (name, raw) in tensors {

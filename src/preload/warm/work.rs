@@ -119,8 +119,7 @@ impl Work<'_> {
                     running.fetch_sub(1, Ordering::Release);
                 });
             }
-            let short = self.watch(&shared, &running);
-            (short, shared.done.load(Ordering::Relaxed))
+            self.watch(&shared, &running);
         });
         let done = shared.done.load(Ordering::Relaxed);
         self.read_bytes += done;
