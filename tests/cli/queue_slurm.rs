@@ -73,7 +73,7 @@ impl Asked {
             if wanted(&job) {
                 return job;
             }
-            assert!(begin.elapsed() < Duration::from_secs(90), "{job:#?}");
+            assert!(begin.elapsed() < Duration::from_secs(240), "{job:#?}");
             std::thread::sleep(Duration::from_millis(200));
         }
     }

@@ -16,6 +16,12 @@ const FAR: &str = "
   - {step: resume, timeout: 30s}
 ";
 
+/// Central runs hold the cluster's one lease: their tests take turns.
+fn alone() -> std::sync::MutexGuard<'static, ()> {
+    static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 /// A town that is looked at from afar. The node is sick as long as its pod runs there.
 fn far(steps: &str) -> Option<Town> {
     let mut town = Town::new(steps)?;
@@ -41,6 +47,7 @@ fn far(steps: &str) -> Option<Town> {
 
 #[test]
 fn a_node_is_repaired_from_afar() {
+    let _alone = alone();
     let Some(town) = far(FAR) else { return };
     town.job(1);
     town.keepers(1);
@@ -64,6 +71,7 @@ fn a_node_is_repaired_from_afar() {
 
 #[test]
 fn what_only_the_machine_can_do_is_left_to_its_agent() {
+    let _alone = alone();
     let steps_of = "
   - {step: isolate, timeout: 20s}
   - {step: reset-gpu}
@@ -85,6 +93,7 @@ fn what_only_the_machine_can_do_is_left_to_its_agent() {
 
 #[test]
 fn an_empty_selector_is_refused() {
+    let _alone = alone();
     let Some(mut town) = far(FAR) else { return };
     for empty in [vec!["-l", ""], vec!["--selector", " "], vec![""]] {
         town.site.also = empty.into_iter().map(str::to_owned).collect();
@@ -95,6 +104,7 @@ fn an_empty_selector_is_refused() {
 
 #[test]
 fn two_central_runs_are_one() {
+    let _alone = alone();
     let Some(mut town) = far(FAR) else { return };
     town.job(1);
     town.mute.store(true, std::sync::atomic::Ordering::Relaxed);
@@ -113,6 +123,7 @@ fn two_central_runs_are_one() {
 
 #[test]
 fn a_central_run_killed_at_any_mark_leaves_no_node_isolated() {
+    let _alone = alone();
     let mut mark = 0;
     loop {
         mark += 1;
