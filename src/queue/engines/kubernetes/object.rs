@@ -324,8 +324,10 @@ fn trainjob(spec: &JobSpec, frame: &Frame<'_>) -> Result<Value, QueueError> {
         "numNodes": spec.nodes,
         "numProcPerNode": spec.processes_per_node(),
         "command": container["command"],
-        "resourcesPerNode": container["resources"],
     });
+    if container["resources"].is_object() {
+        trainer["resourcesPerNode"] = container["resources"].clone();
+    }
     for field in ["image", "env", "args"] {
         // What the operator sets itself can't be given: its admission refuses PET_ variables.
         let value = match (field, &container[field]) {
