@@ -1,4 +1,4 @@
-"""Tells what stands where relu begins in its own memory: the function's first byte, or a breakpoint."""
+"""Tells when, and what stands where relu begins in its own memory: the function's first byte, or a breakpoint."""
 
 import ctypes
 import time
@@ -12,5 +12,5 @@ data = torch.ones(8)
 print("ready", flush=True)
 while True:
     torch.relu(data)
-    print(ctypes.string_at(address, 1).hex(), flush=True)
+    print(time.monotonic_ns(), ctypes.string_at(address, 1).hex(), flush=True)
     time.sleep(0.02)
