@@ -38,11 +38,18 @@ impl Lock {
     /// # Errors
     /// If another run still has it then, or it can't be made.
     pub fn take(directory: &Path, wait: Duration, stop: impl Fn() -> bool) -> Result<Lock, LockError> {
-        let path = directory.join("lock");
+        Lock::at(&directory.join("lock"), 0o600, wait, stop)
+    }
+
+    /// The same of any file, which is made with a mode if it is not there.
+    ///
+    /// # Errors
+    /// As [`Lock::take`].
+    pub fn at(path: &Path, mode: u32, wait: Duration, stop: impl Fn() -> bool) -> Result<Lock, LockError> {
         let failed = |source| LockError::Io { path: path.display().to_string(), source };
-        std::fs::create_dir_all(directory).map_err(failed)?;
+        std::fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).map_err(failed)?;
         let mut options = OpenOptions::new();
-        let opened = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let opened = options.read(true).write(true).create(true).truncate(false).mode(mode).open(path);
         let mut file = opened.map_err(failed)?;
         let since = Instant::now();
         loop {

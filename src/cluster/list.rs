@@ -35,17 +35,19 @@ pub struct Choice {
     pub labels: Option<String>,
     /// Field selector; all if `None`.
     pub fields: Option<String>,
+    /// Objects a page; 500 if `None`.
+    pub page: Option<u32>,
 }
 
 impl Choice {
     /// Those with these labels.
     pub fn labels(selector: impl Into<String>) -> Choice {
-        Choice { labels: Some(selector.into()), fields: None }
+        Choice { labels: Some(selector.into()), ..Choice::default() }
     }
 
     /// Those with these fields.
     pub fn fields(selector: impl Into<String>) -> Choice {
-        Choice { labels: None, fields: Some(selector.into()) }
+        Choice { fields: Some(selector.into()), ..Choice::default() }
     }
 }
 
@@ -96,7 +98,7 @@ async fn page<T: DeserializeOwned>(
     let parameters = ListParams {
         label_selector: choice.labels.clone(),
         field_selector: choice.fields.clone(),
-        limit: Some(PAGE),
+        limit: Some(choice.page.unwrap_or(PAGE)),
         continue_token: more.map(str::to_owned),
         ..ListParams::default()
     };

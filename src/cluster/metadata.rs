@@ -46,22 +46,37 @@ impl Metadata {
     }
 }
 
+/// A quantity as Kubernetes writes it ("8", "1500m", "64Gi", "1e3") as a number; `None` for what is
+/// none.
+pub fn quantity(text: &str) -> Option<f64> {
+    let end = text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '-' | '+'))).unwrap_or(text.len());
+    let (number, suffix) = text.split_at(end);
+    let number: f64 = number.parse().ok()?;
+    Some(match suffix {
+        "" => number,
+        // Divided, since the reciprocals are no binary fractions: 6145m is 6.145.
+        "n" => number / 1e9,
+        "u" => number / 1e6,
+        "m" => number / 1e3,
+        "k" => number * 1e3,
+        "M" => number * 1e6,
+        "G" => number * 1e9,
+        "T" => number * 1e12,
+        "P" => number * 1e15,
+        "E" => number * 1e18,
+        "Ki" => number * 1024.0,
+        "Mi" => number * 1024f64.powi(2),
+        "Gi" => number * 1024f64.powi(3),
+        "Ti" => number * 1024f64.powi(4),
+        "Pi" => number * 1024f64.powi(5),
+        "Ei" => number * 1024f64.powi(6),
+        exponent => number * 10f64.powi(exponent.trim_start_matches(['e', 'E']).parse().ok()?),
+    })
+}
+
 /// A quantity of a resource that is counted in whole things ("8", "1k"); fractions are cut.
-pub(super) fn whole(quantity: &str) -> Option<u64> {
-    let digits = quantity.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: f64 = digits.parse().ok()?;
-    let scale = match &quantity[digits.len()..] {
-        "" => 1.0,
-        "m" => 1e-3,
-        "k" => 1e3,
-        "M" => 1e6,
-        "G" => 1e9,
-        "Ki" => 1024.0,
-        "Mi" => 1_048_576.0,
-        "Gi" => 1_073_741_824.0,
-        _ => return None,
-    };
-    let value = number * scale;
+pub(super) fn whole(text: &str) -> Option<u64> {
+    let value = quantity(text)?;
     // Whole numbers beyond 2^53 are no counts of devices.
     (0.0..9e15).contains(&value).then_some(value as u64)
 }

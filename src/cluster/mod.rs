@@ -19,6 +19,7 @@ pub use connect::{Cluster, Options, answer};
 pub use error::ClusterError;
 pub use findings::{NodeFindings, NodeFindingsSpec, PublishedFindings, definition, reports};
 pub use list::{Choice, list};
+pub use metadata::quantity;
 pub use nodes::{NodeChoice, node, nodes};
 pub use objects::{Kind, objects};
 pub use pods::{log, pods, rejections};

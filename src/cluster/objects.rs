@@ -38,7 +38,7 @@ pub async fn objects(
         _ => format!("{base}/{}", resource.plural),
     };
     let what = format!("cannot list the {} of {}", resource.plural, kind.api_version);
-    let choice = Choice { labels: selector.map(str::to_owned), fields: None };
+    let choice = Choice { labels: selector.map(str::to_owned), ..Choice::default() };
     list::list(cluster, &what, &path, &choice, |mut object: Value| {
         if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.remove("managedFields");

@@ -61,6 +61,19 @@ impl Error {
         Error::new(Kind::Failed, what).because(source)
     }
 
+    /// An error of a room: its words, what lies below them, what to do next.
+    pub fn told(kind: Kind, error: &dyn StdError, hint: Option<impl Into<String>>) -> Error {
+        Error::worded(kind, error.to_string(), error, hint)
+    }
+
+    /// The same in words of our own.
+    pub fn worded(kind: Kind, what: impl Into<String>, error: &dyn StdError, hint: Option<impl Into<String>>) -> Error {
+        let mut made = Error::new(kind, what);
+        made.source = error.source().map(|source| source.to_string().into());
+        made.hints.extend(hint.map(Into::into));
+        made
+    }
+
     /// Adds the cause.
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {

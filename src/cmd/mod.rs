@@ -9,6 +9,7 @@ mod config;
 mod diagnose;
 pub mod env;
 mod error;
+mod fault_log;
 mod interrupt;
 mod preload;
 mod profile;

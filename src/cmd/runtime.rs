@@ -47,7 +47,6 @@ async fn signal() -> std::io::Result<()> {
 
 impl From<ClusterError> for Error {
     fn from(error: ClusterError) -> Error {
-        let hint = error.hint();
         let kind = match &error {
             ClusterError::NoConfiguration | ClusterError::Kubeconfig { .. } | ClusterError::Context { .. } => {
                 Kind::Usage
@@ -58,13 +57,6 @@ impl From<ClusterError> for Error {
             | ClusterError::Unreachable { .. } => Kind::Blind,
             ClusterError::NotFound { .. } | ClusterError::Refused { .. } => Kind::Failed,
         };
-        let mut made = Error::new(kind, error.to_string());
-        if let Some(source) = std::error::Error::source(&error) {
-            made = made.because(source.to_string());
-        }
-        match hint {
-            Some(hint) => made.hint(hint),
-            None => made,
-        }
+        Error::told(kind, &error, error.hint())
     }
 }

@@ -23,3 +23,8 @@ pub use collect::{Collector, Horizon, sort, unite};
 pub use finding::{Check, Device, FINDINGS_SCHEMA, Finding, Findings, State};
 pub use history::{Growth, History, Known};
 pub use nvlink::{Decoded, NvlinkTable, registers};
+
+/// "3 disks", "1 disk".
+fn counted(n: usize, one: &str, many: &str) -> String {
+    if n == 1 { format!("1 {one}") } else { format!("{n} {many}") }
+}

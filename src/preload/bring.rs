@@ -20,7 +20,8 @@ use super::origin::{Listing, Newest, Origin, Remote};
 use super::snapshot::Snapshot;
 use super::source::Source;
 use super::store::manifest::{Entry, Manifest, Moment};
-use super::store::{Lock, Repository, Store};
+use super::store::{Repository, Store};
+use crate::act::Lock;
 
 /// Times that a source may change under our hands before we give up.
 const MOST_CHANGES: usize = 4;

@@ -177,6 +177,16 @@ pub enum Ranks {
     One(u32),
 }
 
+impl Ranks {
+    /// Whether a rank is among them.
+    pub fn include(self, rank: u32) -> bool {
+        match self {
+            Ranks::All => true,
+            Ranks::One(one) => one == rank,
+        }
+    }
+}
+
 /// What of a job's output to read.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LogOptions {

@@ -272,6 +272,19 @@ fn an_overlay_hides_nothing() {
     assert_eq!(model.resident(), model.bytes(), "the layer's pages are the same");
 }
 
+/// A place that others can reach, with the program, which they can't reach where it was built. Linked
+/// rather than copied where that can be: a file that is written can't be run, and a process that
+/// another test starts meanwhile holds it open for writing for a moment.
+fn for_others() -> (TempDir, std::path::PathBuf) {
+    let place = TempDir::new().unwrap();
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = place.path().join("aictl");
+    if fs::hard_link(binary(), &program).is_err() {
+        fs::copy(binary(), &program).unwrap();
+    }
+    (place, program)
+}
+
 /// Somebody who owns nothing.
 const NOBODY: u32 = 65_534;
 
@@ -281,11 +294,7 @@ fn what_the_kernel_keeps_from_others_is_unknown() {
         return;
     }
     let model = Model::new();
-    // Others can't reach the program where it was built.
-    let place = TempDir::new().unwrap();
-    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let program = place.path().join("aictl");
-    fs::copy(binary(), &program).unwrap();
+    let (place, program) = for_others();
     let readable = place.path().join("model");
     fs::create_dir(&readable).unwrap();
     fs::copy(model.shard(1), readable.join("a.safetensors")).unwrap();
@@ -441,10 +450,7 @@ fn memory_that_may_not_be_locked_is_said() {
         return;
     }
     let model = Model::new();
-    let place = TempDir::new().unwrap();
-    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let program = place.path().join("aictl");
-    fs::copy(binary(), &program).unwrap();
+    let (place, program) = for_others();
     let mut shell = Command::new("/bin/sh");
     shell.env_clear().env("HOME", "/nonexistent").env("LANG", "C.UTF-8").current_dir("/").uid(NOBODY).gid(NOBODY);
     shell.args(["-c", "ulimit -l 64; exec \"$@\"", "sh"]).arg(&program).arg("preload");

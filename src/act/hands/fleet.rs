@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures::future::try_join3;
+use futures::future::try_join;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -49,8 +49,7 @@ impl Hands {
             self.ask(what, within, || async {
                 let labelled = ListParams::default().labels(LABEL);
                 let cordoned = ListParams::default().fields("spec.unschedulable=true");
-                let (ours, cordoned, ()) =
-                    try_join3(api.list_metadata(&labelled), api.list_metadata(&cordoned), async { Ok(()) }).await?;
+                let (ours, cordoned) = try_join(api.list_metadata(&labelled), api.list_metadata(&cordoned)).await?;
                 let ours = ours.items.iter().map(|node| NodeSight {
                     name: name_of(node),
                     isolated: Some(since(&node.metadata)),

@@ -5,21 +5,19 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::super::error::Error;
+use super::super::fault_log::FaultLog;
 use super::super::runtime::block_on;
 use super::super::settings::Settings;
 use super::super::{Done, env};
 use crate::act::Look;
 use crate::act::publish::{Published, Publisher, Sighting};
 use crate::cluster::{Cluster, ClusterError};
-use crate::fault::log::{Clock, LogReader};
 use crate::fault::{Findings, Severity, State};
-use crate::host::kernel_log::KernelLog;
 use crate::host::machine;
 
 /// Longest time that one attempt to publish may hold up the next look.
@@ -153,21 +151,20 @@ impl Agent<'_> {
 
 /// Hears when the kernel's log tells of a fault.
 enum Ears {
-    Woken(AsyncFd<KernelLog>, Box<LogReader>),
+    Woken(AsyncFd<FaultLog>),
     /// A file can't wake anybody.
-    Polled(KernelLog, Box<LogReader>),
+    Polled(Box<FaultLog>),
     Deaf(String),
 }
 
 impl Ears {
     fn open(path: &Path, trusting: bool) -> Ears {
-        let reader = || Box::new(LogReader::new(Clock { now: Timestamp::now(), zone: TimeZone::system() }, trusting));
         let is_file = path.metadata().is_ok_and(|metadata| metadata.is_file());
-        match KernelLog::follow(path) {
-            Ok(log) if is_file => Ears::Polled(log, reader()),
+        match FaultLog::follow(path, trusting) {
+            Ok(log) if is_file => Ears::Polled(Box::new(log)),
             // SAFETY: the log keeps the one file that it was opened with until it is dropped.
             Ok(log) => match unsafe { AsyncFd::register_with_interest(log, Interest::READABLE) } {
-                Ok(log) => Ears::Woken(log, reader()),
+                Ok(log) => Ears::Woken(log),
                 Err(error) => Ears::Deaf(error.to_string()),
             },
             Err(error) => Ears::Deaf(error.to_string()),
@@ -179,13 +176,13 @@ impl Ears {
         loop {
             let heard = match self {
                 Ears::Deaf(_) => std::future::pending().await,
-                Ears::Polled(log, reader) => {
+                Ears::Polled(log) => {
                     sleep(POLL).await;
-                    told(log, reader)
+                    log.told()
                 }
-                Ears::Woken(log, reader) => match log.readable_mut().await {
+                Ears::Woken(log) => match log.readable_mut().await {
                     Ok(mut guard) => {
-                        let heard = told(guard.get_inner_mut(), reader);
+                        let heard = guard.get_inner_mut().told();
                         guard.clear_ready();
                         heard
                     }
@@ -199,13 +196,6 @@ impl Ears {
             }
         }
     }
-}
-
-/// Reads what there is; whether any of it tells of a fault.
-fn told(log: &mut KernelLog, reader: &mut LogReader) -> std::io::Result<bool> {
-    let mut heard = false;
-    log.read(|record| heard |= reader.line(record).is_some())?;
-    Ok(heard)
 }
 
 fn sighting(findings: Findings, gpus: Option<u64>) -> Sighting {

@@ -404,7 +404,6 @@ impl From<MemoryError> for Error {
             MemoryError::Interrupted => Kind::Interrupted,
             _ => Kind::Failed,
         };
-        let hint = error.hint();
         let what = match &error {
             MemoryError::TooLarge { needed_bytes, room } => format!(
                 "{} more do not fit into memory: there is room for {}, limited by {}",
@@ -419,13 +418,6 @@ impl From<MemoryError> for Error {
             ),
             error => error.to_string(),
         };
-        let mut made = Error::new(kind, what);
-        if let Some(source) = std::error::Error::source(&error) {
-            made = made.because(source.to_string());
-        }
-        match hint {
-            Some(hint) => made.hint(hint),
-            None => made,
-        }
+        Error::worded(kind, what, &error, error.hint())
     }
 }

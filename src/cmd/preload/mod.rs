@@ -205,14 +205,6 @@ impl From<PreloadError> for Error {
             PreloadError::Refused { .. } => Kind::Blind,
             _ => Kind::Failed,
         };
-        let hint = error.hint();
-        let mut made = Error::new(kind, error.to_string());
-        if let Some(source) = std::error::Error::source(&error) {
-            made = made.because(source.to_string());
-        }
-        match hint {
-            Some(hint) => made.hint(hint),
-            None => made,
-        }
+        Error::told(kind, &error, error.hint())
     }
 }

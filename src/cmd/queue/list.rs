@@ -30,8 +30,10 @@ pub struct Seen {
 pub fn run(args: &ListArgs, settings: &Settings) -> Done {
     block_on(async {
         let mut last: Option<Vec<Job>> = None;
+        let mut targets = choose(args, settings).await?;
         loop {
-            let seen = look(args, settings).await?;
+            let engines = targets.engines.clone();
+            let seen = ask(targets, &filter(args, settings), args.mine).await;
             for (target, error) in &seen.blind {
                 settings.ui.error(&format!("{target} could not be asked: {error}"));
                 if let (Some(hint), true) = (error.hint(), last.is_none()) {
@@ -52,6 +54,11 @@ pub fn run(args: &ListArgs, settings: &Settings) -> Done {
             }
             last = Some(seen.jobs);
             tokio::time::sleep(LOOK_AGAIN).await;
+            // What answered is asked again as it is; what did not may have changed its address.
+            targets = match seen.blind.is_empty() {
+                true => Targets { engines, unreached: Vec::new() },
+                false => choose(args, settings).await?,
+            };
         }
     })
 }
@@ -64,15 +71,18 @@ fn changes(old: &[Job], new: &[Job]) -> Vec<Job> {
     new.iter().filter(|job| !same(job)).cloned().collect()
 }
 
-/// Asks all targets at once.
-async fn look(args: &ListArgs, settings: &Settings) -> Result<Seen, Error> {
-    let filter = Filter {
+fn filter(args: &ListArgs, settings: &Settings) -> Filter {
+    Filter {
         namespace: settings.cluster.namespace.clone().filter(|_| !args.all_namespaces),
         owner: args.owner.clone(),
         states: args.state.clone(),
         queue: args.queue.clone(),
         selector: args.selector.clone(),
-    };
+    }
+}
+
+/// The targets that are meant.
+async fn choose(args: &ListArgs, settings: &Settings) -> Result<Targets, Error> {
     let targets = match &args.target {
         Some(name) => Targets { engines: vec![Targets::one(name, settings).await?], unreached: Vec::new() },
         None => Targets::all(settings).await,
@@ -81,7 +91,7 @@ async fn look(args: &ListArgs, settings: &Settings) -> Result<Seen, Error> {
         let looked = "there is no kubeconfig, no sbatch on the PATH, no RAY_ADDRESS and no target in the configuration";
         return Err(QueueError::NoEngine { looked: looked.to_owned() }.into());
     }
-    Ok(ask(targets, &filter, args.mine).await)
+    Ok(targets)
 }
 
 /// Asks targets at once for what passes.

@@ -4,7 +4,7 @@ use super::list;
 use crate::cmd::error::Error;
 use crate::cmd::settings::Settings;
 use crate::cmd::targets::{Shared, Targets};
-use crate::queue::{Filter, Job, JobId, QueueError};
+use crate::queue::{Filter, Job, JobId, LIKE_A_JOB, QueueError, nearest};
 
 /// A job and the engine that has it.
 pub struct Resolved {
@@ -60,14 +60,7 @@ pub async fn one(id: &JobId, settings: &Settings) -> Result<Resolved, Error> {
             // It may be just there.
             Some((_, error)) => Err(error.into()),
             None => {
-                let mut scored: Vec<(f64, &String)> = names
-                    .iter()
-                    .map(|name| (strsim::jaro_winkler(name, &id.job), name))
-                    .filter(|(score, _)| *score > 0.75)
-                    .collect();
-                scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
-                scored.dedup_by(|a, b| a.1 == b.1);
-                let nearest = scored.into_iter().take(3).map(|(_, name)| name.clone()).collect();
+                let nearest = nearest(&id.job, names.iter().map(String::as_str), LIKE_A_JOB);
                 Err(QueueError::NoSuchJob { job: id.to_string(), looked: looked.join(", "), nearest }.into())
             }
         },

@@ -1,12 +1,9 @@
 //! Sleeps between two looks, and wakes as soon as the kernel tells of a fault.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
-
-use crate::fault::log::{Clock, LogReader};
-use crate::host::kernel_log::KernelLog;
+use super::super::fault_log::FaultLog;
 
 /// A burst of events is one reason to look; between two such looks lies this much.
 const GAP: Duration = Duration::from_millis(250);
@@ -16,18 +13,15 @@ const NAP: Duration = Duration::from_millis(100);
 /// Sleep, and what ends it.
 pub struct Wake {
     /// None: the log can't be read, and looks come by the clock alone.
-    log: Option<(KernelLog, LogReader)>,
+    log: Option<FaultLog>,
     last: Option<Instant>,
 }
 
 impl Wake {
     /// What is in the log by now wakes nobody. `trusting`: programs that write like the kernel do.
     pub fn new(trusting: bool, local: bool) -> Wake {
-        let reader = LogReader::new(Clock { now: Timestamp::now(), zone: TimeZone::system() }, trusting);
-        let log = local.then(|| KernelLog::open().ok()).flatten();
-        let mut wake = Wake { log: log.map(|log| (log, reader)), last: None };
-        wake.drain();
-        wake
+        let log = local.then(|| FaultLog::follow(Path::new("/dev/kmsg"), trusting).ok()).flatten();
+        Wake { log, last: None }
     }
 
     /// Sleeps; whether a fault in the kernel's log ended it.
@@ -46,7 +40,7 @@ impl Wake {
                 return false;
             }
             match &self.log {
-                Some((log, _)) if !told => {
+                Some(log) if !told => {
                     // A log that is ready for ever without a record must not keep us busy.
                     if log.wait(left.min(NAP)) {
                         told = self.drain();
@@ -60,12 +54,13 @@ impl Wake {
 
     /// Reads all there is; whether a fault was among it.
     fn drain(&mut self) -> bool {
-        let mut told = false;
-        if let Some((log, reader)) = &mut self.log
-            && log.read(|record| told |= reader.line(record).is_some()).is_err()
-        {
-            self.log = None;
+        match self.log.as_mut().map(FaultLog::told) {
+            Some(Ok(told)) => told,
+            Some(Err(_)) => {
+                self.log = None;
+                false
+            }
+            None => false,
         }
-        told
     }
 }

@@ -148,27 +148,31 @@ pub struct SpecArgs {
     exclusive: bool,
 }
 
-const EXAMPLES: &str = "\
+/// In short help and in long help alike.
+macro_rules! examples {
+    () => {
+        "\
 Examples:
   aictl submit --queue research --nodes 4 --gpus-per-node 8 --image IMAGE -- torchrun train.py
   aictl submit --to slurm train.sh                  its #SBATCH lines are understood everywhere
   aictl submit --queue research --dry-run train.sh  what would be sent?
   aictl submit --queue research pytorchjob.yaml     a manifest, with the queue's name added
-  aictl submit --array 0-9%4 --after prepare -- python shard.py";
+  aictl submit --array 0-9%4 --after prepare -- python shard.py"
+    };
+}
 
-const AFTER_LONG_HELP: &str = "\
-Examples:
-  aictl submit --queue research --nodes 4 --gpus-per-node 8 --image IMAGE -- torchrun train.py
-  aictl submit --to slurm train.sh                  its #SBATCH lines are understood everywhere
-  aictl submit --queue research --dry-run train.sh  what would be sent?
-  aictl submit --queue research pytorchjob.yaml     a manifest, with the queue's name added
-  aictl submit --array 0-9%4 --after prepare -- python shard.py
+const EXAMPLES: &str = examples!();
+
+const AFTER_LONG_HELP: &str = concat!(
+    examples!(),
+    "
 
 A flag wins over AICTL_TO, AICTL_QUEUE, AICTL_IMAGE and AICTL_PRIORITY, these over #AICTL lines, these
 over #SBATCH lines, and all over the file.
 
 Every node finds MASTER_ADDR, MASTER_PORT, NODE_RANK, NNODES, NPROC_PER_NODE, RANK, WORLD_SIZE and
-LOCAL_RANK in its environment, in every engine alike, and torchrun its defaults.";
+LOCAL_RANK in its environment, in every engine alike, and torchrun its defaults."
+);
 
 impl SpecArgs {
     /// As one source among others.

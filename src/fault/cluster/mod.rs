@@ -18,6 +18,7 @@ pub use facts::{AddonFacts, Blind, ClusterFacts, Condition, NodeFacts, PodFacts,
 pub use fleet::{FLEET_SCHEMA, Fleet, NodeState, NodeView, judge};
 
 use super::catalogue::{Catalogue, Severity};
+use super::counted;
 use super::finding::Finding;
 
 /// What one judge says of one node.
@@ -40,11 +41,6 @@ fn rate_as(catalogue: &Catalogue, finding: &mut Finding, severity: Severity) {
     if catalogue.get(&finding.fault).is_none_or(|entry| !entry.decided) {
         finding.severity = severity;
     }
-}
-
-/// "3 pods", "1 pod".
-fn counted(n: usize, one: &str, many: &str) -> String {
-    if n == 1 { format!("1 {one}") } else { format!("{n} {many}") }
 }
 
 #[cfg(test)]

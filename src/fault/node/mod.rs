@@ -18,6 +18,7 @@ pub use system::{clock, crash_records, limits, memory};
 pub use tasks::{holders, tasks};
 
 use super::catalogue::{Catalogue, Component, Severity};
+use super::counted;
 use super::finding::{Device, Finding};
 
 /// What a judge says.
@@ -62,11 +63,6 @@ fn rate_as(catalogue: &Catalogue, finding: &mut Finding, severity: Severity, act
         finding.severity = severity;
         action.clone_into(&mut finding.action);
     }
-}
-
-/// "3 disks", "1 disk".
-fn counted(n: usize, one: &str, many: &str) -> String {
-    if n == 1 { format!("1 {one}") } else { format!("{n} {many}") }
 }
 
 #[cfg(test)]

@@ -32,8 +32,6 @@ pub struct Policy {
     pub breaker: Breaker,
     /// Nodes of the cluster that may be out of service at once, whoever took them out.
     pub out_of_service: OutOfService,
-    /// How long a node of the cluster must have been not ready before that is a fault.
-    pub not_ready_after: Span,
     /// GPUs that one repair may touch.
     pub blast_radius: u32,
     /// Faults that need a second signal whatever their severity; warnings always do.
@@ -108,7 +106,6 @@ impl Default for Policy {
             concurrent: 1,
             breaker: Breaker::default(),
             out_of_service: OutOfService::default(),
-            not_ready_after: Span::seconds(600),
             blast_radius: 1,
             soft: Vec::new(),
             second_signal_within: Span::seconds(3600),

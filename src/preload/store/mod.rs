@@ -23,13 +23,13 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use lock::Lock;
 pub use manifest::{Entry, Manifest};
 pub use rate::{keep_rate, rate_of};
 
 use super::error::PreloadError;
 use super::snapshot::Snapshot;
 use super::source::Source;
+use crate::act::Lock;
 
 /// Where a repository keeps what other tools don't know of.
 pub const PRIVATE: &str = ".aictl";
@@ -113,7 +113,7 @@ impl Store {
     /// # Errors
     /// If another run has it, or it can't be made.
     pub fn lock(&self, wait: std::time::Duration) -> Result<Lock, PreloadError> {
-        Lock::take(&self.hub, wait)
+        lock::take(&self.hub, wait)
     }
 }
 

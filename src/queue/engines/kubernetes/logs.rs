@@ -67,10 +67,7 @@ pub async fn exit_code(engine: &Kubernetes, found: &Found) -> Option<i32> {
 /// If the job has no pods, or the cluster can't be asked.
 pub async fn logs<'a>(engine: &'a Kubernetes, id: &'a str, options: &'a LogOptions) -> Result<Lines<'a>, QueueError> {
     let found = find::place(engine, id).await?;
-    let wanted = |rank: u32| match options.ranks {
-        Ranks::All => true,
-        Ranks::One(one) => one == rank,
-    };
+    let wanted = |rank: u32| options.ranks.include(rank);
     let mut first = pods(engine, &found).await?;
     first.retain(|rank, _| wanted(*rank));
     if first.is_empty() && !options.follow {

@@ -11,7 +11,7 @@ use super::read::{self, Node};
 use super::served::Served;
 use super::{Kubernetes, share};
 use crate::queue::engine::{Plan, PlanForm};
-use crate::queue::{EngineKind, JobSpec, QueueError};
+use crate::queue::{EngineKind, JobSpec, LIKE_A_QUEUE, QueueError, nearest};
 
 /// Groups whose presence means that nodes come when they are needed.
 const AUTOSCALERS: [&str; 2] = ["karpenter.sh", "autoscaling.x-k8s.io"];
@@ -215,25 +215,13 @@ async fn check_queue(
                 _ => engine.target.name.clone(),
             },
             queue: queue.clone(),
-            nearest: nearest(queue, names),
+            nearest: nearest(queue, names, LIKE_A_QUEUE),
         });
     }
     if kind == EngineKind::Kueue {
         check_quota(engine, spec, namespace, queue, notes).await?;
     }
     Ok(())
-}
-
-/// Up to three like names.
-pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-    let mut scored: Vec<(f64, &str)> = known
-        .into_iter()
-        .map(|other| (strsim::jaro_winkler(name, other), other))
-        .filter(|(score, _)| *score > 0.7)
-        .collect();
-    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
-    scored.dedup_by(|a, b| a.1 == b.1);
-    scored.into_iter().take(3).map(|(_, name)| name.to_owned()).collect()
 }
 
 async fn check_quota(

@@ -8,7 +8,7 @@ use super::kueue::{ClusterQueue, LocalQueue, Workload, used};
 use super::read::{self, Metadata};
 use super::{Kubernetes, kinds};
 use crate::queue::explain::QUOTA_SCHEMA;
-use crate::queue::{EngineKind, Filter, QueueError, QueueInfo, QuotaRow, State};
+use crate::queue::{EngineKind, Filter, LIKE_A_QUEUE, QueueError, QueueInfo, QuotaRow, State, nearest};
 
 /// A Queue of Volcano.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -171,7 +171,7 @@ fn no_queue(engine: &Kubernetes, wanted: &str, names: Vec<&str>) -> QueueError {
     QueueError::NoSuchQueue {
         target: engine.target.name.clone(),
         queue: wanted.to_owned(),
-        nearest: super::plan::nearest(wanted, names),
+        nearest: nearest(wanted, names, LIKE_A_QUEUE),
     }
 }
 

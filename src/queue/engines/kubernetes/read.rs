@@ -3,16 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use futures::TryStreamExt;
 use jiff::Timestamp;
-use kube::api::ListParams;
 use kube::core::ApiResource;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::kinds::JobKind;
 use super::share;
-use crate::cluster::{Cluster, ClusterError, answer};
+use crate::cluster::{self, Choice, Cluster, ClusterError, answer};
 
 /// Objects in one answer.
 const PAGE: u32 = 2000;
@@ -315,21 +313,6 @@ impl AnyJob {
     }
 }
 
-/// One page or object as it comes.
-#[derive(Deserialize)]
-struct Page<T> {
-    #[serde(default)]
-    metadata: PageMetadata,
-    #[serde(default = "Vec::new")]
-    items: Vec<T>,
-}
-
-#[derive(Deserialize, Default)]
-struct PageMetadata {
-    #[serde(default, rename = "continue")]
-    token: Option<String>,
-}
-
 /// Where objects of a kind are, in one namespace or all.
 pub fn path(resource: &ApiResource, namespace: Option<&str>) -> String {
     let base = match resource.group.as_str() {
@@ -353,29 +336,8 @@ pub async fn list<T: DeserializeOwned>(
     selector: Option<&str>,
 ) -> Result<Vec<T>, ClusterError> {
     let what = format!("cannot list {} of {}", resource.plural, cluster.name());
-    let path = path(resource, namespace);
-    let client = cluster.client();
-    let pages = futures::stream::try_unfold(Some(None::<String>), |next| {
-        let (client, what, path) = (client.clone(), what.clone(), path.clone());
-        async move {
-            let Some(token) = next else { return Ok(None) };
-            let mut asked = ListParams::default().limit(PAGE);
-            asked.label_selector = selector.map(str::to_owned);
-            asked.continue_token = token;
-            let request = kube::core::Request::new(path)
-                .list(&asked)
-                .map_err(|error| ClusterError::of(what.clone(), kube::Error::BuildRequest(error)))?;
-            let page: Page<T> = answer(&what, client.request(request)).await?;
-            let next = page.metadata.token.filter(|token| !token.is_empty());
-            Ok(Some((page.items, next.map(Some))))
-        }
-    });
-    let mut all = Vec::new();
-    futures::pin_mut!(pages);
-    while let Some(items) = pages.try_next().await? {
-        all.extend(items);
-    }
-    Ok(all)
+    let choice = Choice { labels: selector.map(str::to_owned), page: Some(PAGE), ..Choice::default() };
+    cluster::list(cluster, &what, &path(resource, namespace), &choice, Some).await
 }
 
 /// Reads one object.
@@ -402,31 +364,5 @@ pub fn id(metadata: &Metadata, kind: JobKind) -> String {
 
 /// A Kubernetes quantity as a number; 0 for what is none.
 pub fn quantity(text: &str) -> f64 {
-    let end = text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '-' | '+'))).unwrap_or(text.len());
-    let (number, suffix) = text.split_at(end);
-    let Ok(number) = number.parse::<f64>() else { return 0.0 };
-    let scale = match suffix {
-        "" => 1.0,
-        // Divided, since the reciprocals are no binary fractions: 6145m is 6.145.
-        "n" => return number / 1e9,
-        "u" => return number / 1e6,
-        "m" => return number / 1e3,
-        "k" => 1e3,
-        "M" => 1e6,
-        "G" => 1e9,
-        "T" => 1e12,
-        "P" => 1e15,
-        "E" => 1e18,
-        "Ki" => 1024.0,
-        "Mi" => 1024f64.powi(2),
-        "Gi" => 1024f64.powi(3),
-        "Ti" => 1024f64.powi(4),
-        "Pi" => 1024f64.powi(5),
-        "Ei" => 1024f64.powi(6),
-        exponent => match exponent.trim_start_matches(['e', 'E']).parse::<i32>() {
-            Ok(power) => 10f64.powi(power),
-            Err(_) => return 0.0,
-        },
-    };
-    number * scale
+    cluster::quantity(text).unwrap_or(0.0)
 }

@@ -1,13 +1,12 @@
 //! A job's output. Ray's job server has all of it at one address; what is new is what stands beyond
 //! what was read before, so a lost connection loses and doubles nothing.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use futures::stream;
-
 use super::Ray;
-use crate::queue::{Lines, LogLine, LogOptions, QueueError, Ranks};
+use crate::queue::lines::{self, LineReader};
+use crate::queue::{Lines, LogLine, LogOptions, QueueError};
 
 /// Between two readings: at least, and at most. A long log is read less often, since it comes whole.
 const SHORTEST: Duration = Duration::from_millis(500);
@@ -53,7 +52,6 @@ struct Following<'a> {
     ready: VecDeque<LogLine>,
     first: bool,
     over: bool,
-    done: bool,
 }
 
 /// A job's lines.
@@ -76,28 +74,19 @@ pub(super) async fn lines<'a>(ray: &'a Ray, id: &'a str, options: &LogOptions) -
         ready: VecDeque::new(),
         first: true,
         over: false,
-        done: false,
     };
-    Ok(Box::pin(stream::unfold(following, |mut following| async move {
-        match following.next().await {
-            Ok(Some(line)) => Some((Ok(line), following)),
-            Ok(None) => None,
-            Err(error) => {
-                following.done = true;
-                Some((Err(error), following))
-            }
-        }
-    })))
+    Ok(lines::lines(following))
 }
 
-impl Following<'_> {
+impl LineReader for Following<'_> {
     async fn next(&mut self) -> Result<Option<LogLine>, QueueError> {
         let mut away = Duration::ZERO;
         loop {
             if let Some(line) = self.ready.pop_front() {
                 return Ok(Some(line));
             }
-            if self.done {
+            // What was read when it was over is all there is.
+            if self.over {
                 return Ok(None);
             }
             if !self.first {
@@ -116,43 +105,33 @@ impl Following<'_> {
             }
         }
     }
+}
 
+impl Following<'_> {
     async fn read(&mut self) -> Result<(), QueueError> {
         // Whether it is over is asked first: what it wrote last is in the log that is read after.
-        self.over = !self.options.follow || self.ray.job(self.id).await.map(|job| super::is_over(&job))?;
+        let over = !self.options.follow || self.ray.job(self.id).await.map(|job| super::is_over(&job))?;
         let log = self.ray.log(self.id).await?;
         let new = log.get(self.offset..).unwrap_or_default();
         let whole = match new.rfind('\n') {
-            _ if self.over => new,
+            _ if over => new,
             Some(end) => &new[..=end],
             None => "",
         };
-        let mut lines = Vec::new();
+        let mut new_lines = Vec::new();
         for text in whole.lines() {
             let made = line(text, self.ours, self.count);
             self.count += 1;
             if let Some((rank, text)) = made
-                && matches!(self.options.ranks, Ranks::All | Ranks::One(_) if self.options.ranks == Ranks::All || self.options.ranks == Ranks::One(rank))
+                && self.options.ranks.include(rank)
             {
-                lines.push(LogLine { rank, at: None, text: text.to_owned() });
+                new_lines.push(LogLine { rank, at: None, text: text.to_owned() });
             }
         }
         self.offset += whole.len();
-        if self.first
-            && let Some(tail) = self.options.tail
-        {
-            let mut left: HashMap<u32, u64> = HashMap::new();
-            lines.reverse();
-            lines.retain(|line| {
-                let count = left.entry(line.rank).or_insert(tail);
-                let keep = *count > 0;
-                *count = count.saturating_sub(1);
-                keep
-            });
-            lines.reverse();
-        }
-        self.ready.extend(lines);
-        self.done = self.over;
+        let tail = self.options.tail.filter(|_| self.first);
+        self.ready.extend(lines::last(new_lines, tail));
+        self.over = over;
         Ok(())
     }
 }

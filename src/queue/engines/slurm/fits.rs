@@ -2,7 +2,7 @@
 //! some of them and lets them wait forever, or cuts them down.
 
 use super::record::{Node, Partition};
-use crate::queue::{GpuShare, JobSpec, QueueError};
+use crate::queue::{GpuShare, JobSpec, LIKE_A_QUEUE, QueueError, nearest};
 
 /// The partition a spec goes to: the named one (the first of several), else the default.
 pub(super) fn partition<'a>(
@@ -19,14 +19,9 @@ pub(super) fn partition<'a>(
     let mut first = None;
     for name in named.split(',') {
         let found = partitions.iter().find(|partition| partition.name == name).ok_or_else(|| {
-            let mut near: Vec<(f64, &str)> = partitions
-                .iter()
-                .map(|partition| (strsim::jaro_winkler(name, &partition.name), partition.name.as_str()))
-                .collect();
-            near.sort_by(|a, b| b.0.total_cmp(&a.0));
-            let nearest =
-                near.into_iter().filter(|(likeness, _)| *likeness > 0.7).take(3).map(|(_, name)| name.to_owned());
-            QueueError::NoSuchQueue { target: target.to_owned(), queue: name.to_owned(), nearest: nearest.collect() }
+            let known = partitions.iter().map(|partition| partition.name.as_str());
+            let nearest = nearest(name, known, LIKE_A_QUEUE);
+            QueueError::NoSuchQueue { target: target.to_owned(), queue: name.to_owned(), nearest }
         })?;
         first = first.or(Some(found));
     }

@@ -1,15 +1,14 @@
 //! A job's output: the file that Slurm writes it to, on a file system that this machine shares.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use futures::stream;
-
 use super::record::Record;
 use super::source::Source;
 use super::{request, state};
+use crate::queue::lines::{self, LineReader};
 use crate::queue::{Lines, LogLine, LogOptions, QueueError, Ranks};
 
 /// Between two looks at a file that grows.
@@ -118,27 +117,8 @@ impl Tail {
     fn line(&self, bytes: &[u8]) -> Option<LogLine> {
         let text = String::from_utf8_lossy(bytes);
         let (rank, text) = split(text.trim_end_matches('\r'), self.labelled);
-        let wanted = match self.ranks {
-            Ranks::All => true,
-            Ranks::One(one) => one == rank,
-        };
-        wanted.then(|| LogLine { rank, at: None, text: text.to_owned() })
+        self.ranks.include(rank).then(|| LogLine { rank, at: None, text: text.to_owned() })
     }
-}
-
-/// The last lines of each rank.
-fn cut(lines: Vec<LogLine>, tail: Option<u64>) -> VecDeque<LogLine> {
-    let Some(tail) = tail else { return lines.into() };
-    let mut left: HashMap<u32, u64> = HashMap::new();
-    let mut kept: VecDeque<LogLine> = VecDeque::new();
-    for line in lines.into_iter().rev() {
-        let count = left.entry(line.rank).or_insert(tail);
-        if *count > 0 {
-            *count -= 1;
-            kept.push_front(line);
-        }
-    }
-    kept
 }
 
 /// Where the reading stands.
@@ -197,25 +177,16 @@ pub(super) async fn lines<'a>(source: &'a Source, id: &'a str, options: &LogOpti
         source,
         id,
         tail,
-        ready: cut(begun, options.tail),
+        ready: lines::last(begun, options.tail),
         follow: options.follow && !over,
         looks: 0,
         over,
         done: false,
     };
-    Ok(Box::pin(stream::unfold(following, |mut following| async move {
-        match following.next().await {
-            Ok(Some(line)) => Some((Ok(line), following)),
-            Ok(None) => None,
-            Err(error) => {
-                following.done = true;
-                Some((Err(error), following))
-            }
-        }
-    })))
+    Ok(lines::lines(following))
 }
 
-impl Following<'_> {
+impl LineReader for Following<'_> {
     async fn next(&mut self) -> Result<Option<LogLine>, QueueError> {
         loop {
             if let Some(line) = self.ready.pop_front() {
@@ -280,7 +251,9 @@ impl Following<'_> {
             }
         }
     }
+}
 
+impl Following<'_> {
     fn move_to(&mut self, path: PathBuf) {
         if path != self.tail.path && self.tail.offset == 0 {
             self.tail.path = path;
@@ -328,7 +301,7 @@ mod tests {
         assert_eq!(split("error: x", true), (0, "error: x"));
         let line = |rank, text: &str| LogLine { rank, at: None, text: text.to_owned() };
         let lines = vec![line(0, "a"), line(1, "b"), line(0, "c"), line(0, "d")];
-        let kept: Vec<String> = cut(lines, Some(2)).into_iter().map(|line| line.text).collect();
+        let kept: Vec<String> = lines::last(lines, Some(2)).into_iter().map(|line| line.text).collect();
         assert_eq!(kept, ["b", "c", "d"]);
     }
 }
