@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::site::{GPU, fault, plan, steps};
+use super::every_mark;
 use super::town::Town;
 use crate::support::kube::ADMIN;
 
@@ -15,12 +16,6 @@ const FAR: &str = "
   - {step: restore, timeout: 20s}
   - {step: resume, timeout: 30s}
 ";
-
-/// Central runs hold the cluster's one lease: their tests take turns.
-fn alone() -> std::sync::MutexGuard<'static, ()> {
-    static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
 
 /// A town that is looked at from afar. The node is sick as long as its pod runs there.
 fn far(steps: &str) -> Option<Town> {
@@ -47,7 +42,6 @@ fn far(steps: &str) -> Option<Town> {
 
 #[test]
 fn a_node_is_repaired_from_afar() {
-    let _alone = alone();
     let Some(town) = far(FAR) else { return };
     town.job(1);
     town.keepers(1);
@@ -71,7 +65,6 @@ fn a_node_is_repaired_from_afar() {
 
 #[test]
 fn what_only_the_machine_can_do_is_left_to_its_agent() {
-    let _alone = alone();
     let steps_of = "
   - {step: isolate, timeout: 20s}
   - {step: reset-gpu}
@@ -93,7 +86,6 @@ fn what_only_the_machine_can_do_is_left_to_its_agent() {
 
 #[test]
 fn an_empty_selector_is_refused() {
-    let _alone = alone();
     let Some(mut town) = far(FAR) else { return };
     for empty in [vec!["-l", ""], vec!["--selector", " "], vec![""]] {
         town.site.also = empty.into_iter().map(str::to_owned).collect();
@@ -104,7 +96,6 @@ fn an_empty_selector_is_refused() {
 
 #[test]
 fn two_central_runs_are_one() {
-    let _alone = alone();
     let Some(mut town) = far(FAR) else { return };
     // A second would be over on a busy machine before the first run renews its lease.
     let lasts = town.site.also.iter_mut().find(|word| *word == "lease=1").unwrap();
@@ -126,11 +117,8 @@ fn two_central_runs_are_one() {
 
 #[test]
 fn a_central_run_killed_at_any_mark_leaves_no_node_isolated() {
-    let _alone = alone();
-    let mut mark = 0;
-    loop {
-        mark += 1;
-        let Some(town) = far(FAR) else { return };
+    let walk = |mark| {
+        let town = far(FAR)?;
         town.job(1);
         town.keepers(1);
         let bystander = town.get_node(&town.bystander).metadata.resource_version;
@@ -141,9 +129,8 @@ fn a_central_run_killed_at_any_mark_leaves_no_node_isolated() {
         assert!(town.is_clean(), "{}", tell());
         assert!(town.where_pods_are().iter().all(|(_, node)| *node == town.bystander), "{}", tell());
         assert_eq!(town.get_node(&town.bystander).metadata.resource_version, bystander, "{}", tell());
-        if through {
-            break;
-        }
-    }
+        Some(through)
+    };
+    let Some(mark) = every_mark(1, walk) else { return };
     assert!(mark > 30, "only {mark} marks");
 }

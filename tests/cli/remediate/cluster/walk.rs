@@ -1,5 +1,6 @@
 //! The crash walk with a cluster: aictl is killed at every mark of the journal and run again.
 
+use super::every_mark;
 use super::town::{ALL, Town};
 
 /// Dies at one mark, is run again as cron would, and everything must be well. Whether it got through.
@@ -29,14 +30,7 @@ fn walk(mark: u64, isolate: &str) -> Option<bool> {
 
 /// Walks all marks, or each `stride`th.
 fn walk_all(isolate: &str, stride: u64) {
-    let mut mark = 1;
-    loop {
-        match walk(mark, isolate) {
-            None => return,
-            Some(true) => break,
-            Some(false) => mark += stride,
-        }
-    }
+    let Some(mark) = every_mark(stride, |mark| walk(mark, isolate)) else { return };
     assert!(mark > 50, "only {mark} marks");
 }
 
