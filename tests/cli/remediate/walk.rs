@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::every_mark;
 use super::site::{GPU, OTHER_GPU, REBOOT, RESET, Site};
 
 /// What must hold whatever happened.
@@ -45,19 +46,16 @@ fn holds(site: &Site, place: &str) {
 
 /// Dies at each mark of the journal: before a line, in the middle of it, before and after it is on
 /// disk; until a run gets through. Returns how many marks there were.
-fn walk(steps: &str, first: impl Fn(&Site), through: impl Fn(&Site, Option<i32>) -> bool) -> u64 {
-    let mut mark = 0;
-    loop {
-        mark += 1;
+fn walk(steps: &str, first: impl Fn(&Site) + Sync, through: impl Fn(&Site, Option<i32>) -> bool + Sync) -> u64 {
+    let die = |mark| {
         let site = Site::new(steps);
         first(&site);
         let status = site.start(Some(mark)).wait().unwrap();
         let through = through(&site, status.code());
         holds(&site, &format!("mark {mark}"));
-        if through {
-            return mark;
-        }
-    }
+        Some(through)
+    };
+    every_mark(1, die).unwrap()
 }
 
 #[test]

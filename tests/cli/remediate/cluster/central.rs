@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::super::every_mark;
 use super::super::site::{GPU, fault, plan, steps};
-use super::every_mark;
 use super::town::Town;
 use crate::support::kube::ADMIN;
 

@@ -1,9 +1,10 @@
 //! The API server is away, busy, or answers what is never heard.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use super::super::every_mark;
 use super::super::site::plan;
 use super::proxy::{Fate, Proxy};
 use super::town::{ALL, Town};
@@ -33,16 +34,15 @@ fn holds(town: &Town, what: &str) {
 #[test]
 fn an_answer_that_is_lost_after_the_write_is_known_again() {
     // Every write of a run, one after the other: its answer is lost once.
-    let mut nth = 0;
-    loop {
-        let Some((town, proxy)) = behind_a_proxy(ALL) else { return };
+    let lose = |nth| {
+        let (town, proxy) = behind_a_proxy(ALL)?;
         town.job(1);
         town.keepers(1);
-        let writes = Arc::new(AtomicUsize::new(0));
+        let writes = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&writes);
         proxy.judge(move |method, _| {
             let write = method != "GET";
-            let lost = write && counted.fetch_add(1, Ordering::SeqCst) == nth;
+            let lost = write && counted.fetch_add(1, Ordering::SeqCst) + 1 == nth;
             if lost { Fate::Lose } else { Fate::Pass }
         });
         let output = town.site.apply();
@@ -50,12 +50,10 @@ fn an_answer_that_is_lost_after_the_write_is_known_again() {
         let isolated = town.events().iter().filter(|reason| *reason == "AictlIsolated").count();
         assert_eq!(isolated, 1, "write {nth}");
         holds(&town, &format!("write {nth}"));
-        if proxy.met() == 0 {
-            break;
-        }
-        nth += 1;
-    }
-    assert!(nth >= 8, "only {nth} writes");
+        Some(proxy.met() == 0)
+    };
+    let Some(nth) = every_mark(1, lose) else { return };
+    assert!(nth > 8, "only {nth} writes");
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! `aictl remediate --cluster` against a real API server; the tests play kubelet and controllers.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 mod budgets;
 mod central;
 mod faults;
@@ -9,31 +7,3 @@ mod proxy;
 mod rules;
 mod town;
 mod walk;
-
-/// Walks the marks 1, 1 + `stride`, …, each in a town of its own and several at once, since they
-/// mostly wait. `walk` says whether the run got through, or `None` where there is no server.
-/// Returns the first mark that a run got through to; all before it were walked.
-fn every_mark(stride: u64, walk: impl Fn(u64) -> Option<bool> + Sync) -> Option<u64> {
-    let (next, first) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
-    std::thread::scope(|scope| {
-        let walkers: Vec<_> = (0..4)
-            .map(|_| {
-                scope.spawn(|| {
-                    loop {
-                        let mark = 1 + next.fetch_add(stride, Ordering::Relaxed);
-                        if mark > first.load(Ordering::Relaxed) {
-                            return true;
-                        }
-                        match walk(mark) {
-                            None => return false,
-                            Some(true) => _ = first.fetch_min(mark, Ordering::Relaxed),
-                            Some(false) => {}
-                        }
-                    }
-                })
-            })
-            .collect();
-        walkers.into_iter().all(|walker| walker.join().unwrap())
-    })
-    .then(|| first.into_inner())
-}

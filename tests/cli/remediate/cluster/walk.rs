@@ -1,6 +1,6 @@
 //! The crash walk with a cluster: aictl is killed at every mark of the journal and run again.
 
-use super::every_mark;
+use super::super::every_mark;
 use super::town::{ALL, Town};
 
 /// Dies at one mark, is run again as cron would, and everything must be well. Whether it got through.
