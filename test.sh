@@ -19,9 +19,12 @@ cache=$PWD/tests/support/cache
 started=$SECONDS
 
 say() { printf '== %s\n' "$*"; }
-missing=()
+missing=$(mktemp)
+log=$(mktemp)
+trap 'rm -f "$missing" "$log"' EXIT
+# A file, since part of this runs in a process beside the compiler.
 lacks() {
-	missing+=("$1")
+	printf '%s\n' "$1" >>"$missing"
 	printf 'cannot have %s\n' "$1" >&2
 }
 as_root() {
@@ -122,15 +125,23 @@ control_plane() {
 	tests/support/kube.sh >/dev/null || lacks "kube-apiserver"
 }
 
-rust_components
-if [ $install = yes ]; then
-	system_packages
+# What the tests load takes minutes of waiting: beside the compiler, which needs none of it.
+beside() {
 	environment venv venv_packages
 	environment models models_packages
 	environment torch torch_packages
 	environment ray ray_packages
 	pythons
 	control_plane
+}
+
+rust_components
+fetching=
+if [ $install = yes ]; then
+	system_packages
+	beside &
+	fetching=$!
+	trap 'kill "$fetching" 2>/dev/null; rm -f "$missing" "$log"' EXIT
 fi
 
 # eBPF needs root: only the test programs get it, not the build.
@@ -148,8 +159,9 @@ check() {
 check format cargo fmt --check
 check lints cargo clippy --quiet --all-targets -- -D warnings
 say "tests"
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+# Built first; what is wrong is told once, by the run.
+cargo test --no-run --quiet 2>/dev/null || true
+[ -z "$fetching" ] || wait "$fetching" || lacks "all that the tests load"
 cargo test --no-fail-fast "$@" 2>&1 | tee "$log" || { status=1; broken+=(tests); }
 
 # libtest counts a skipped test as passed; it says so itself.
@@ -161,7 +173,7 @@ failed=$(sum failed)
 ignored=$(sum ignored)
 echo
 [ "$count" = 0 ] || printf '%s\n' "$skipped"
-[ ${#missing[@]} = 0 ] || printf 'not to be had here: %s\n' "${missing[*]}"
+[ ! -s "$missing" ] || printf 'not to be had here: %s\n' "$(paste -sd, "$missing")"
 printf 'in %d s\n' $((SECONDS - started))
 # A run that broke before its tests must not read as one without failures.
 [ ${#broken[@]} = 0 ] || printf 'broken: %s\n' "${broken[*]}"
