@@ -60,6 +60,9 @@ fn short_help() {
       aictl report --diff before.pftrace after.pftrace
       sudo aictl diagnose --local               GPU and node faults of this machine
       sudo aictl remediate                      what would be done about them?
+      aictl submit --gpus-per-node 8 train.sh   put a job in a queue
+      aictl queue explain train                 why it waits, and when it may run
+      aictl preload hf://org/model              bring a model to this node's disk
     "#);
 }
 
@@ -141,6 +144,9 @@ fn long_help() {
       aictl report --diff before.pftrace after.pftrace
       sudo aictl diagnose --local               GPU and node faults of this machine
       sudo aictl remediate                      what would be done about them?
+      aictl submit --gpus-per-node 8 train.sh   put a job in a queue
+      aictl queue explain train                 why it waits, and when it may run
+      aictl preload hf://org/model              bring a model to this node's disk
 
     Exit codes:
       0    done, nothing wrong
