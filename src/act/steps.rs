@@ -271,7 +271,7 @@ fn before(doing: &Doing<'_>, eyes: &dyn Eyes) -> Result<Result<Vec<Mark>, End>, 
     }
     let marks = Mark::all(&look.findings, &eyes.clock());
     let there = look.findings.iter().any(|found| verify::same(found, finding));
-    let logged = finding.source == "kernel-log";
+    let logged = crate::fault::playbook::is_events(&finding.source);
     if !there && !logged {
         let why = "the fault is no longer seen".to_owned();
         return Ok(Err(End::Is(StepState::Skipped, why)));

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::gate::{Beginning, Gate, Held};
 use super::steps::{Doing, End, done, failed, judged};
 use super::{Eyes, Look};
-use crate::fault::playbook::{DeviceKey, Mark, StepState, is_new};
+use crate::fault::playbook::{DeviceKey, Mark, StepState, is_events, is_new};
 use crate::fault::{Finding, Severity, State};
 
 /// Looks, unless the playbook says how often.
@@ -59,7 +59,7 @@ fn wrong(doing: &Doing<'_>, look: &Look, eyes: &dyn Eyes) -> Option<End> {
     let marks = marks(doing, eyes.boot_id());
     let device = DeviceKey::of(finding);
     let grave = |found: &&Finding| same(found, finding) || found.severity >= Severity::Error;
-    let new = |found: &&Finding| found.source != "kernel-log" || is_new(found, &marks, &clock);
+    let new = |found: &&Finding| !is_events(&found.source) || is_new(found, &marks, &clock);
     let on_it = look.findings.iter().filter(|found| DeviceKey::of(found) == device);
     let left = on_it.filter(grave).find(new)?;
     let again = if same(left, finding) { "still there" } else { "found on the same device" };

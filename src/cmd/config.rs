@@ -34,6 +34,22 @@ pub struct Config {
     pub profile: ProfileConfig,
     /// Defaults of `aictl timeline` and of `aictl profile --live`.
     pub timeline: TimelineConfig,
+    /// Who is asked by `aictl diagnose --ask`.
+    pub ask: AskConfig,
+}
+
+/// A model behind an interface like OpenAI's.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AskConfig {
+    /// "https://llm.example.org/v1".
+    pub url: Option<String>,
+    /// Its name there.
+    pub model: Option<String>,
+    /// File that holds the key. The key itself does not belong into a configuration.
+    pub key_file: Option<PathBuf>,
+    /// Longest time for an answer.
+    pub timeout: Option<Length>,
 }
 
 /// Defaults of the viewer.

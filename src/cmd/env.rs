@@ -40,3 +40,13 @@ pub const IMAGE: &str = "AICTL_IMAGE";
 pub const PRIORITY: &str = "AICTL_PRIORITY";
 /// Directory of the records of processes that hold models in memory.
 pub const PRELOAD_PINS: &str = "AICTL_PRELOAD_PINS";
+/// Where `aictl diagnose --ask` asks: "https://llm.example.org/v1".
+pub const ASK_URL: &str = "AICTL_ASK_URL";
+/// Model that is asked.
+pub const ASK_MODEL: &str = "AICTL_ASK_MODEL";
+/// Key for it.
+pub const ASK_KEY: &str = "AICTL_ASK_KEY";
+/// File that holds the key.
+pub const ASK_KEY_FILE: &str = "AICTL_ASK_KEY_FILE";
+/// Longest time that it may take to answer.
+pub const ASK_TIMEOUT: &str = "AICTL_ASK_TIMEOUT";

@@ -31,7 +31,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::parser::ValueSource;
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::gpu::session;
+use crate::gpu::{events, session};
 use crate::preload::{gpu as gpu_memory, pin};
 use error::Error;
 use settings::{CommonArgs, Settings};
@@ -130,6 +130,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if arguments.get(1).is_some_and(|argument| argument == session::ARGUMENT) {
         // Our own child, which makes the calls that may hang; it needs no settings.
         session::answer();
+        return error::DONE.into();
+    }
+    if arguments.get(1).is_some_and(|argument| argument == events::ARGUMENT) {
+        events::answer();
         return error::DONE.into();
     }
     if arguments.get(1).is_some_and(|argument| argument == gpu_memory::ARGUMENT) {

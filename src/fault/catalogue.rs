@@ -9,6 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::limits::Limits;
+
 /// How bad a fault is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -228,6 +230,7 @@ pub enum CatalogueError {
 pub struct Catalogue {
     entries: BTreeMap<String, Entry>,
     families: BTreeMap<String, String>,
+    limits: Limits,
 }
 
 impl Catalogue {
@@ -284,6 +287,16 @@ impl Catalogue {
         }
         self.entries.insert(entry.fault.clone(), entry);
         Ok(())
+    }
+
+    /// Where soft faults begin.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// A site's limits, in place of those there were.
+    pub fn limit(&mut self, limits: Limits) {
+        self.limits = limits;
     }
 
     /// One entry.

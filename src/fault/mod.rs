@@ -4,6 +4,7 @@
 //! Uses no other room; facts come in as arguments. Pure: no clock, file, network, process or
 //! randomness, so the same facts always give the same findings.
 
+pub mod ask;
 mod catalogue;
 pub mod cluster;
 mod collect;
@@ -12,6 +13,7 @@ mod finding;
 pub mod gpu;
 mod history;
 pub mod job;
+mod limits;
 pub mod log;
 pub mod node;
 mod nvlink;
@@ -22,6 +24,7 @@ pub use catalogue::{Catalogue, CatalogueError, Component, Entry, Escalation, Rat
 pub use collect::{Collector, Horizon, sort, unite};
 pub use finding::{Check, Device, FINDINGS_SCHEMA, Finding, Findings, State};
 pub use history::{Growth, History, Known};
+pub use limits::Limits;
 pub use nvlink::{Decoded, NvlinkTable, registers};
 
 /// "3 disks", "1 disk".

@@ -5,6 +5,7 @@
 //! room; changes nothing and judges nothing.
 
 pub mod bus;
+pub mod events;
 mod raw;
 mod read;
 pub mod session;

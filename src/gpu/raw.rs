@@ -91,3 +91,61 @@ pub fn instance_ids(nvml: &Nvml, device: &Device<'_>) -> (Option<u32>, Option<u3
     let compute = library.nvmlDeviceGetComputeInstanceId.as_ref().ok().and_then(|call| ask(*call));
     (gpu, compute)
 }
+
+/// A set of events, which GPUs are registered with. Not the wrapper's own: that is freed when one GPU
+/// can't be registered, and says nothing of MIG instances.
+pub struct EventSet<'n> {
+    nvml: &'n Nvml,
+    set: sys::nvmlEventSet_t,
+}
+
+/// The GPU, its Xid, and the GPU and compute instance where it is of one.
+type Told<'n> = (Device<'n>, u32, (Option<u32>, Option<u32>));
+
+impl<'n> EventSet<'n> {
+    /// An empty one. It lives as long as the process: to free it could hang.
+    pub fn new(nvml: &'n Nvml) -> Answer<EventSet<'n>> {
+        let call = nvml.lib().nvmlEventSetCreate.as_ref().map_err(|_| NvmlError::NotSupported)?;
+        let mut set: sys::nvmlEventSet_t = std::ptr::null_mut();
+        // SAFETY: the session has begun; the call writes one handle to where it is told to.
+        done(unsafe { call(&mut set) })?;
+        Ok(EventSet { nvml, set })
+    }
+
+    /// Has a GPU tell of its Xids.
+    pub fn register(&self, device: &Device<'_>) -> Answer<()> {
+        let call = self.nvml.lib().nvmlDeviceRegisterEvents.as_ref().map_err(|_| NvmlError::NotSupported)?;
+        // SAFETY: both handles are of this session.
+        done(unsafe { call(device.handle(), u64::from(sys::nvmlEventTypeXidCriticalError), self.set) })
+    }
+
+    /// Waits for the next Xid; `None` if none came in time. Of several that came together NVML may
+    /// say the last one several times.
+    pub fn wait(&self, timeout_ms: u32) -> Answer<Option<Told<'n>>> {
+        let call = self.nvml.lib().nvmlEventSetWait_v2.as_ref().map_err(|_| NvmlError::NotSupported)?;
+        // SAFETY: a structure of integers and a pointer, for which all zeros is a value.
+        let mut data: sys::nvmlEventData_t = unsafe { zeroed() };
+        // SAFETY: the handle is of this session; the call fills the structure.
+        match done(unsafe { call(self.set, &mut data, timeout_ms) }) {
+            Ok(()) => {}
+            Err(NvmlError::Timeout) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        if data.eventType & u64::from(sys::nvmlEventTypeXidCriticalError) == 0 {
+            return Ok(None);
+        }
+        // All ones: not of an instance.
+        let id = |id: u32| (id != u32::MAX && self.is_divided(data.device)).then_some(id);
+        let instance = (id(data.gpuInstanceId), id(data.computeInstanceId));
+        // SAFETY: the library has just given the handle for this session.
+        let device = unsafe { Device::new(data.device, self.nvml) };
+        Ok(Some((device, u32::try_from(data.eventData).unwrap_or(u32::MAX), instance)))
+    }
+
+    /// Without MIG instances are not told apart, and libraries differ in what they write there.
+    fn is_divided(&self, device: sys::nvmlDevice_t) -> bool {
+        // SAFETY: the library has just given the handle for this session.
+        let device = unsafe { Device::new(device, self.nvml) };
+        device.mig_mode().is_ok_and(|mode| mode.current == 1)
+    }
+}

@@ -227,7 +227,7 @@ fn failure(error: &NvmlError) -> Option<Failure> {
 }
 
 /// "00000000:3B:00.0" as the kernel writes it: "0000:3b:00.0".
-fn address(bus_id: &str) -> Option<String> {
+pub fn address(bus_id: &str) -> Option<String> {
     let (domain, rest) = bus_id.split_once(':')?;
     let domain = u32::from_str_radix(domain, 16).ok()?;
     Some(format!("{domain:04x}:{}", rest.to_ascii_lowercase()))

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::support;
 
 /// Eight healthy H100s, at rest.
-const H100: &str = include_str!("../support/nvml/h100.txt");
+pub const H100: &str = include_str!("../support/nvml/h100.txt");
 
 /// A machine.
 struct Machine {
@@ -30,12 +30,12 @@ fn pci(gpu: u32) -> String {
 }
 
 /// Whether the stand-in can be built here.
-fn can_build() -> bool {
+pub fn can_build() -> bool {
     support::require("a C compiler", support::program("cc").is_some())
 }
 
 /// The stand-in, built once; the old one lacks calls of newer drivers.
-fn library(old: bool) -> PathBuf {
+pub fn library(old: bool) -> PathBuf {
     static BUILT: OnceLock<[PathBuf; 2]> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/nvml/nvml.c");
@@ -462,4 +462,34 @@ fn a_look_is_quick() {
     let found = Machine::with("").look(&[]);
     // Eight GPUs; a debug build on a busy machine.
     assert!(found.took < Duration::from_secs(2), "{:?}", found.took);
+}
+
+#[test]
+fn a_site_says_where_soft_faults_begin() {
+    if !can_build() {
+        return;
+    }
+    let machine = Machine::with("3.temperature 71");
+    let checks = machine.directory.path().join("checks");
+    fs::create_dir_all(&checks).unwrap();
+    let limits = |text: &str| fs::write(checks.join("limits.yaml"), text).unwrap();
+    let site = ["--checks", checks.to_str().unwrap()];
+    assert_eq!(machine.look(&[]).code, 0);
+    limits("# ours\n");
+    assert_eq!(machine.look(&site).code, 0);
+    limits("gpu: {hottest_c: 70}\nrdma: {flaps: 5}\n");
+    let found = machine.look(&site);
+    assert_eq!((found.code, found.faults()), (3, vec!["gpu-hot"]));
+    assert_eq!(found.finding("gpu-hot")["device"]["index"], 3);
+    for (wrong, told) in
+        [("gpu: {hottest: 70}", "hottest"), ("gpu: {hottest_c: 7}", "gpu.hottest_c"), ("- a", "limits.yaml")]
+    {
+        limits(wrong);
+        let output = machine.command(&site).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            output.status.code() == Some(2) && said.contains(told) && said.contains("limits.yaml"),
+            "{wrong}: {said}"
+        );
+    }
 }

@@ -4,6 +4,7 @@
 mod bad_input;
 mod cluster;
 mod diagnose;
+mod diagnose_ask;
 mod diagnose_gpu;
 mod diagnose_node;
 mod environment;

@@ -1,5 +1,6 @@
 //! `aictl diagnose`: find faults of GPUs and nodes.
 
+mod ask;
 pub(super) mod catalogue;
 mod checks;
 mod explain;
@@ -20,7 +21,9 @@ use super::error::{BLIND, DONE, Error, FOUND};
 use super::settings::{OutputFormat, Settings};
 use super::values::Length;
 use super::{Done, env};
+use crate::fault::gpu::XidEvents;
 use crate::fault::{FINDINGS_SCHEMA, Findings, NvlinkTable, Severity, State};
+use crate::gpu::bus;
 use crate::host::machine;
 use crate::view::text;
 
@@ -91,6 +94,10 @@ pub struct Args {
     /// Between two looks (default 30s)
     #[arg(long, value_name = "TIME", requires = "watch")]
     interval: Option<Length>,
+    /// Ask a model for the root cause, too: sends what was found, without names and secrets, to
+    /// $AICTL_ASK_URL; `show` says what would be sent, and sends nothing
+    #[arg(long, value_name = "HOW", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "send", conflicts_with_all = ["explain", "watch"])]
+    ask: Option<ask::How>,
     /// This machine's node [default: $NODE_NAME, or the machine's name]
     #[arg(long, value_name = "NAME", env = env::NODE, hide_env = true)]
     node: Option<String>,
@@ -118,6 +125,7 @@ Examples:
   aictl diagnose --kernel-log dmesg.txt               the log of another
   journalctl -k -o json | aictl diagnose --kernel-log - -o json
   ssh gpu-17 dmesg | aictl diagnose --kernel-log -
+  aictl diagnose gpu-17 --ask=show                    what would a model be told?
   aictl diagnose --explain xid-79"
     };
 }
@@ -137,6 +145,10 @@ nodes with faults.
 A node's agent is the same program: aictl diagnose --local --publish --watch. deploy/ has it as a
 DaemonSet. What it says counts while it is young and of the node's current boot.
 
+--ask needs a model behind an interface like OpenAI's: AICTL_ASK_URL (https://HOST/v1),
+AICTL_ASK_MODEL, AICTL_ASK_KEY or AICTL_ASK_KEY_FILE, or `ask` in the configuration. Its answer is
+marked as its own, changes nothing, and has no say in the exit code.
+
 Exit codes: 0 nothing is wrong · 1 failed · 2 usage · 3 faults were found (warnings count, notes
 do not) · 4 could not look."
 );
@@ -154,6 +166,8 @@ pub fn run(args: Args, settings: &Settings) -> Done {
     if let Some(fault) = &args.explain {
         return explain::print(fault, &catalogue, settings);
     }
+    let asker = args.ask.map(|how| ask::Asker::of(how, settings)).transpose()?;
+    let asker = asker.as_ref();
     let site = match &args.checks {
         Some(directory) => checks::Checks::read(directory, &mut catalogue)?,
         None => checks::Checks::default(),
@@ -164,7 +178,8 @@ pub fn run(args: Args, settings: &Settings) -> Done {
     if let Some(path) = &args.kernel_log {
         let (check, found) = look.replay(path, settings)?;
         let (schema, checks) = (FINDINGS_SCHEMA, vec![check]);
-        return show(&Findings { schema, node: None, boot_id: None, checks, findings: found }, &catalogue, settings);
+        let findings = Findings { schema, node: None, boot_id: None, checks, findings: found };
+        return show(&findings, &catalogue, asker, settings);
     }
     if !args.local {
         if args.since.is_some() {
@@ -177,14 +192,21 @@ pub fn run(args: Args, settings: &Settings) -> Done {
             jobs: &args.job,
             silence: args.stale_after.map_or(fleet::SILENCE, |length| length.0),
             site: &site,
+            asker,
         };
         return fleet::run(&scope, &catalogue, settings);
     }
-    local(&args, &look, &site, settings)
+    local(&args, &look, &site, asker, settings)
 }
 
 /// Looks at this machine: once, or as the node's agent.
-fn local(args: &Args, look: &kernel_log::Look<'_>, site: &checks::Checks, settings: &Settings) -> Done {
+fn local(
+    args: &Args,
+    look: &kernel_log::Look<'_>,
+    site: &checks::Checks,
+    asker: Option<&ask::Asker>,
+    settings: &Settings,
+) -> Done {
     if let Some(unknown) = args.only.iter().find(|name| local::sources().all(|source| source != name.as_str())) {
         let names: Vec<&str> = local::sources().collect();
         return Err(Error::usage(format!("--only {unknown}: no such source")).hint(names.join(", ")));
@@ -194,6 +216,10 @@ fn local(args: &Args, look: &kernel_log::Look<'_>, site: &checks::Checks, settin
         return Err(Error::usage("--interval is shorter than a second"));
     }
     let node = publish::node(args.node.as_deref());
+    // Xids that NVML tells of; only a daemon is there to hear them.
+    let asks_gpus = args.only.is_empty() || args.only.iter().any(|only| only == "gpu");
+    let listens = args.watch && asks_gpus && bus::look(&args.root, machine::uptime().as_secs()).has_gpus();
+    let events = RefCell::new(XidEvents::default());
     let here = || {
         let mut kept = local::Kept::new(args.state.clone(), args.no_state, &args.root);
         let history = RefCell::new(kept.read(machine::boot_id().as_deref()));
@@ -207,6 +233,7 @@ fn local(args: &Args, look: &kernel_log::Look<'_>, site: &checks::Checks, settin
             gpus: RefCell::default(),
             gpus_on_bus: Cell::default(),
             history,
+            events: listens.then_some(&events),
         };
         let (mut findings, gpus) = local::look(context, kept, site);
         if args.publish || args.node.is_some() {
@@ -215,31 +242,34 @@ fn local(args: &Args, look: &kernel_log::Look<'_>, site: &checks::Checks, settin
         (findings, gpus)
     };
     if args.watch {
-        let watch = publish::Watch { node: &node, interval, root: &args.root, trusting: args.trust_programs };
-        return publish::watch(&watch, settings, here);
+        let watch =
+            publish::Watch { node: &node, interval, root: &args.root, trusting: args.trust_programs, gpus: listens };
+        return publish::watch(&watch, &events, settings, here);
     }
     let (findings, gpus) = here();
-    let code = show(&findings, look.catalogue, settings)?;
+    let code = show(&findings, look.catalogue, asker, settings)?;
     if args.publish {
         publish::once(&node, &findings, gpus, settings)?;
     }
     Ok(code)
 }
 
-fn show(findings: &Findings, catalogue: &crate::fault::Catalogue, settings: &Settings) -> Done {
-    let ui = &settings.ui;
-    match settings.output {
-        OutputFormat::Json => ui.json(findings),
-        OutputFormat::Yaml => ui.yaml(findings),
+fn show(
+    findings: &Findings,
+    catalogue: &crate::fault::Catalogue,
+    asker: Option<&ask::Asker>,
+    settings: &Settings,
+) -> Done {
+    let question = || ask::of_node(findings, catalogue);
+    ask::say(findings, asker, question, settings, |ui| match settings.output {
         OutputFormat::Name if findings.findings.is_empty() => Ok(()),
         OutputFormat::Name => {
             let mut names: Vec<&str> = findings.findings.iter().map(|finding| finding.fault.as_str()).collect();
             names.dedup();
             ui.print(&names.iter().map(|name| text::plain(name)).collect::<Vec<_>>().join("\n"))
         }
-        OutputFormat::Table | OutputFormat::Wide => ui.print(&render::render(findings, catalogue, settings)),
-    }
-    .map_err(Error::output)?;
+        _ => ui.print(&render::render(findings, catalogue, settings)),
+    })?;
     let found = findings.findings.iter().any(|finding| finding.severity > Severity::Info);
     let blind = findings.checks.iter().any(|check| check.state == State::Blind);
     Ok(match (found, blind) {

@@ -1,12 +1,14 @@
 //! `--local --publish`: what this machine's look found, said to the cluster; once, or as the
 //! node's agent that looks again and again, at once when the kernel tells of a fault.
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::super::error::Error;
@@ -17,8 +19,13 @@ use super::super::{Done, env};
 use crate::act::Look;
 use crate::act::publish::{Published, Publisher, Sighting};
 use crate::cluster::{Cluster, ClusterError};
+use crate::fault::gpu::XidEvents;
 use crate::fault::{Findings, Severity, State};
+use crate::gpu::events::{Ear, Heard};
 use crate::host::machine;
+
+/// This program, even if its file was replaced while it runs.
+const PROGRAM: &str = "/proc/self/exe";
 
 /// Longest time that one attempt to publish may hold up the next look.
 const ATTEMPT: Duration = Duration::from_secs(10);
@@ -58,16 +65,27 @@ pub struct Watch<'w> {
     pub root: &'w Path,
     /// Take programs' words (tests).
     pub trusting: bool,
+    /// There are GPUs, whose Xids NVML may tell of.
+    pub gpus: bool,
 }
 
 /// Looks and publishes until a signal ends it. The server being away ends nothing: looks go on, and
 /// the latest is published when it is back.
-pub fn watch(watch: &Watch<'_>, settings: &Settings, mut look: impl FnMut() -> (Findings, Option<u64>)) -> Done {
+pub fn watch(
+    watch: &Watch<'_>,
+    events: &RefCell<XidEvents>,
+    settings: &Settings,
+    mut look: impl FnMut() -> (Findings, Option<u64>),
+) -> Done {
     block_on(async {
+        let (send, xids) = unbounded_channel();
+        let _ear = watch.gpus.then(|| Ear::open(Path::new(PROGRAM), move |heard| _ = send.send(heard)));
         let cluster = Cluster::connect(&settings.cluster).await?;
         let mut agent = Agent {
             publisher: Publisher::new(cluster, watch.node.to_owned()),
             ears: Ears::open(&watch.root.join("dev/kmsg"), watch.trusting),
+            xids,
+            events,
             pause: BACK_OFF.0,
             trouble: None,
             settings,
@@ -87,6 +105,9 @@ pub fn watch(watch: &Watch<'_>, settings: &Settings, mut look: impl FnMut() -> (
 struct Agent<'a> {
     publisher: Publisher,
     ears: Ears,
+    xids: UnboundedReceiver<Heard>,
+    /// Where Xids are written down for the next look.
+    events: &'a RefCell<XidEvents>,
     pause: Duration,
     /// What failed last, said once.
     trouble: Option<String>,
@@ -103,8 +124,17 @@ impl Agent<'_> {
             }
             let wake = retry.map_or(next, |at| at.min(next));
             tokio::select! {
-                () = self.ears.heard() => {
+                () = async {
+                    tokio::select! {
+                        () = self.ears.heard() => {}
+                        () = heard(&mut self.xids, self.events) => {}
+                    }
+                } => {
                     sleep_until((Instant::now() + BURST).max(not_before)).await;
+                    // What came meanwhile belongs to the same look.
+                    while let Ok(heard) = self.xids.try_recv() {
+                        note(heard, self.events);
+                    }
                     return;
                 }
                 () = sleep_until(wake) => if Instant::now() >= next { return },
@@ -147,6 +177,30 @@ impl Agent<'_> {
         let worst = worst.map_or(String::new(), |worst| format!(", the worst {}", worst.fault));
         self.settings.ui.note(&format!("published: {faults} faults{worst}, {blind} checks blind"));
     }
+}
+
+/// Waits for an Xid that NVML tells of. That nobody listens is news only if somebody did.
+async fn heard(xids: &mut UnboundedReceiver<Heard>, events: &RefCell<XidEvents>) {
+    while let Some(heard) = xids.recv().await {
+        if note(heard, events) {
+            return;
+        }
+    }
+    std::future::pending().await
+}
+
+/// Writes down what was heard; whether it is worth a look.
+fn note(heard: Heard, events: &RefCell<XidEvents>) -> bool {
+    let mut events = events.borrow_mut();
+    match heard {
+        Heard::Listening(gpus) => events.listening(gpus),
+        Heard::Deaf(why) => events.deaf(why),
+        Heard::Xid(event) => {
+            events.add(event, Timestamp::now());
+            return true;
+        }
+    }
+    false
 }
 
 /// Hears when the kernel's log tells of a fault.

@@ -25,6 +25,7 @@ use super::values::Length;
 use crate::act::Hands;
 use crate::fault::playbook::Playbook;
 use sight::{Pretend, Sight};
+use wake::Woken;
 
 /// Repair what is wrong with this machine, or say what would be done
 ///
@@ -185,13 +186,13 @@ pub fn run(args: Args, settings: &Settings) -> Done {
 
 fn watch(args: &Args, once: &once::Once<'_>, interrupt: &Interrupt, settings: &Settings) -> Done {
     let mut last = None;
-    let mut wake = wake::Wake::new(once.sight.trusts(), args.findings.is_none());
-    let mut at_once = false;
+    let mut wake = wake::Wake::new(once.sight.trusts(), args.findings.is_none(), !once.sight.gpus().is_empty());
+    let mut woken = Woken::Clock;
     while !interrupt.is_set() {
         let since = Instant::now();
-        let said = match (args.apply, at_once) {
-            (true, true) => once.apply_at_once(),
-            (true, false) => once.apply(),
+        let said = match (args.apply, woken) {
+            (true, Woken::Log) => once.apply_at_once(),
+            (true, Woken::Gpu | Woken::Clock) => once.apply(),
             (false, _) => once.dry_run(),
         };
         match said {
@@ -207,7 +208,7 @@ fn watch(args: &Args, once: &once::Once<'_>, interrupt: &Interrupt, settings: &S
                 let _ = error.error.show(&settings.ui);
             }
         }
-        at_once = wake.sleep(args.interval.0.saturating_sub(since.elapsed()), || interrupt.is_set());
+        woken = wake.sleep(args.interval.0.saturating_sub(since.elapsed()), || interrupt.is_set());
     }
     Ok(if interrupt.terminated() { DONE } else { INTERRUPTED })
 }

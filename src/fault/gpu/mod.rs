@@ -5,6 +5,7 @@
 //! looks, or both, and is passed over in silence where there is nothing to compare with.
 
 mod driver;
+mod events;
 pub mod facts;
 mod links;
 mod memory;
@@ -13,9 +14,12 @@ mod pass;
 #[cfg(test)]
 mod tests;
 
+use serde::Deserialize;
+
 use super::catalogue::Catalogue;
 use super::finding::{Check, Finding, State};
 use super::history::History;
+pub use events::{EVENTS, XidEvent, XidEvents};
 use facts::{Bus, End, Gpu, Look};
 use pass::Pass;
 
@@ -35,7 +39,8 @@ pub struct Machine<'a> {
 }
 
 /// Where soft faults begin.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Corrected memory errors an hour.
     pub corrected_per_hour: f64,
@@ -53,6 +58,8 @@ pub struct Limits {
     pub slow_clock: f64,
     /// After a boot GPUs may take so long to join the fabric, s.
     pub fabric_grace_s: u64,
+    /// A GPU is too hot from here on, °C; without it where it slows itself down.
+    pub hottest_c: Option<u32>,
 }
 
 impl Default for Limits {
@@ -66,6 +73,7 @@ impl Default for Limits {
             busy_percent: 90,
             slow_clock: 0.5,
             fabric_grace_s: 900,
+            hottest_c: None,
         }
     }
 }

@@ -73,6 +73,10 @@ pub fn temperature(pass: &mut Pass<'_>, _history: &mut History) {
             let says =
                 if reasons & reason::HARDWARE_THERMAL != 0 { "; NVML says: hardware thermal slowdown" } else { "" };
             pass.found(gpu, "thermal-slowdown", format!("{at}{from}{says}"));
+        } else if let (Some(now), Some(most)) = (now, pass.machine.limits.hottest_c)
+            && now >= most
+        {
+            pass.found(gpu, "gpu-hot", format!("{now} °C, from {most} °C on the site calls it too hot"));
         }
         hottest = hottest.max(now.map(|now| (now, gpu.index)));
     }

@@ -1,32 +1,32 @@
 //! Ports of RDMA adapters: down, flapping, losing packets.
 //!
-//! Limits are those of NVSentinel's link counters and of gpud's port checks (see the catalogue).
+//! Limits: [`Rdma`].
 
 use jiff::SignedDuration;
 
 use super::super::facts::RdmaPort;
 use super::super::history::{Growth, History};
+use super::super::limits::Rdma;
 use super::{Catalogue, Finding, Severity, Verdict, counted, found, rate_as};
 
 const SOURCE: &str = "infiniband";
 /// A link that went down may come back; gpud waits for as long.
 const RECOVERY: SignedDuration = SignedDuration::from_mins(4);
-/// Losses of the link within [`FLAP_WITHIN`] that make it flap.
-const FLAPS: u64 = 2;
+/// Over this time losses of the link are a flap.
 const FLAP_WITHIN: SignedDuration = SignedDuration::from_mins(5);
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
-/// The rate that the InfiniBand standard allows for its bit error rate, an hour.
-const SYMBOLS_PER_HOUR: f64 = 120.0;
 /// A rate a second wants some seconds of watching.
 const SHORTEST: SignedDuration = SignedDuration::from_secs(5);
 
 /// Counters whose rate makes a fault: counter, fault, most a second.
-const RATES: [(&str, &str, f64); 4] = [
-    ("symbol_error", "ib-symbol-err", 10.0),
-    ("port_rcv_errors", "ib-rcv-err", 10.0),
-    ("port_xmit_discards", "ib-xmit-discard", 100.0),
-    ("local_ack_timeout_err", "roce-ack-timeout", 1.0),
-];
+fn rates(limits: &Rdma) -> [(&'static str, &'static str, f64); 4] {
+    [
+        ("symbol_error", "ib-symbol-err", limits.symbols_per_second),
+        ("port_rcv_errors", "ib-rcv-err", limits.receive_errors_per_second),
+        ("port_xmit_discards", "ib-xmit-discard", limits.discards_per_second),
+        ("local_ack_timeout_err", "roce-ack-timeout", limits.ack_timeouts_per_second),
+    ]
+}
 
 /// Judges all ports.
 pub fn rdma_ports(ports: &[RdmaPort], catalogue: &Catalogue, history: &mut History) -> Verdict {
@@ -105,6 +105,7 @@ fn state(port: &RdmaPort, catalogue: &Catalogue, history: &mut History) -> State
 }
 
 fn counters(port: &RdmaPort, catalogue: &Catalogue, history: &mut History, verdict: &mut Verdict) {
+    let limits = catalogue.limits().rdma;
     for (name, value) in &port.counters {
         history.count(key(port, name), *value);
     }
@@ -118,22 +119,23 @@ fn counters(port: &RdmaPort, catalogue: &Catalogue, history: &mut History, verdi
         verdict.add(finding);
     };
     let downed = key(port, "link_downed");
-    if let Some(growth) = history.grown(&downed, FLAP_WITHIN).filter(|g| g.by >= FLAPS && g.over <= FLAP_WITHIN) {
+    if let Some(growth) = history.grown(&downed, FLAP_WITHIN).filter(|g| g.by >= limits.flaps && g.over <= FLAP_WITHIN)
+    {
         add("ib-port-flap", "link_downed", growth, format!("lost {} times within 5 min", growth.by));
     } else if let Some(growth) = history.grown(&downed, HOUR).filter(|growth| growth.by > 0) {
         add("ib-link-downed", "link_downed", growth, format!("lost {} times since an earlier look", growth.by));
     }
     let symbols = history.grown(&key(port, "symbol_error"), HOUR);
-    let fatal = symbols.filter(|growth| growth.per_hour() > SYMBOLS_PER_HOUR);
+    let fatal = symbols.filter(|growth| growth.per_hour() > limits.symbols_per_hour);
     if let Some(growth) = fatal {
         add(
             "ib-symbol-err-fatal",
             "symbol_error",
             growth,
-            format!("{:.0} an hour, 120 are allowed", growth.per_hour()),
+            format!("{:.0} an hour, {} are allowed", growth.per_hour(), limits.symbols_per_hour),
         );
     }
-    for (name, fault, most) in RATES {
+    for (name, fault, most) in rates(&limits) {
         // The graver one says it all.
         if fault == "ib-symbol-err" && fatal.is_some() {
             continue;

@@ -10,8 +10,6 @@ use super::{Catalogue, Component, Finding, Severity, Verdict, counted, escalate,
 
 const SOURCE: &str = "pci";
 const NVIDIA: u32 = 0x10de;
-/// Corrected errors an hour from which on they are worth a word; a few are normal on any link.
-const CORRECTED_PER_HOUR: u64 = 10;
 /// Errors of this time are news; older ones are history.
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
@@ -118,7 +116,7 @@ fn errors(device: &PciDevice, catalogue: &Catalogue, history: &mut History, verd
     let kinds = [
         ("pcie-aer-fatal", "fatal", aer.fatal, 1),
         ("pcie-aer-nonfatal", "nonfatal", aer.nonfatal, 1),
-        ("pcie-aer-corr", "corrected", aer.corrected, CORRECTED_PER_HOUR),
+        ("pcie-aer-corr", "corrected", aer.corrected, catalogue.limits().pci.corrected_per_hour),
     ];
     for (fault, word, total, enough) in kinds {
         let key = format!("pci/{}/{word}", device.address);

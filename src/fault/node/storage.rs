@@ -24,12 +24,6 @@ const SYSTEM: [&str; 9] = [
     "/var/log",
     "/tmp",
 ];
-/// kubelet evicts below this share of free room (nodefs.available<10%) …
-const ROOM: f64 = 0.10;
-/// … and below this share of free inodes (nodefs.inodesFree<5%).
-const INODES: f64 = 0.05;
-/// Data disks may be nearly full for good; only none left is trouble.
-const DATA_ROOM: f64 = 0.01;
 
 /// Read-only file systems that should be writable.
 pub fn file_systems(mounts: &[Mount], catalogue: &Catalogue, now: Timestamp) -> Verdict {
@@ -117,8 +111,10 @@ fn full(
     if mount.read_only || mount.file_system_read_only {
         return None;
     }
+    let limits = catalogue.limits().disks;
+    let system = SYSTEM.contains(&mount.point.as_str());
     let (least_room, least_inodes) =
-        if SYSTEM.contains(&mount.point.as_str()) { (ROOM, INODES) } else { (DATA_ROOM, DATA_ROOM) };
+        if system { (limits.room, limits.inodes) } else { (limits.data_room, limits.data_room) };
     let percent = |share: f64| format!("{:.1} %", share * 100.0);
     let words = match (room, inodes) {
         (Some(room), _) if room < least_room => {

@@ -10,8 +10,6 @@ use super::{Catalogue, Verdict, counted, escalate, found};
 const CLOCK_GRACE_S: u64 = 600;
 /// A limit used up to here is as good as reached: what runs into it comes in bursts.
 const NEARLY: f64 = 0.95;
-/// Corrected memory errors an hour worth a word; the catalogue's rate makes them graver.
-const CORRECTED_PER_HOUR: u64 = 10;
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 /// A crash is told for so long after the boot that followed it.
 const NEWS_S: i64 = 24 * 3600;
@@ -80,8 +78,8 @@ pub fn memory(controllers: &[MemoryController], catalogue: &Catalogue, history: 
         }
         let key = format!("edac/{name}/corrected");
         history.count(&key, corrected);
-        if let Some(growth) = history.grown(&key, HOUR).filter(|growth| growth.per_hour() >= CORRECTED_PER_HOUR as f64)
-        {
+        let enough = catalogue.limits().memory.corrected_per_hour as f64;
+        if let Some(growth) = history.grown(&key, HOUR).filter(|growth| growth.per_hour() >= enough) {
             let mut finding = found(catalogue, "edac-ce-rate", "edac", now);
             finding.count = growth.by;
             finding.device.name = device(bad(|module| module.1));

@@ -5,10 +5,6 @@ use super::super::history::History;
 use super::{Catalogue, Finding, Verdict, counted, escalate, found};
 
 const SOURCE: &str = "tasks";
-/// The kernel's own patience (kernel.hung_task_timeout_secs).
-const HUNG_S: f64 = 120.0;
-/// Zombies that are too many: each holds a process id, of which containers have few.
-const ZOMBIES: u64 = 100;
 /// Waits in which a thread is asleep on purpose: frozen by its cgroup, or the parent of a vfork.
 const PATIENT: [&str; 6] =
     ["__refrigerator", "kernel_clone", "_do_fork", "do_fork", "wait_for_vfork_done", "do_freezer_trap"];
@@ -21,11 +17,12 @@ pub fn tasks(tasks: &Tasks, catalogue: &Catalogue, history: &mut History) -> Ver
         counted(usize::try_from(tasks.threads).unwrap_or(usize::MAX), "thread", "threads"),
         counted(usize::try_from(tasks.zombies).unwrap_or(usize::MAX), "zombie", "zombies"),
     ));
+    let limits = catalogue.limits().tasks;
     let mut hung: Vec<(&StuckTask, f64)> = Vec::new();
     let mut in_driver: Vec<(&StuckTask, f64)> = Vec::new();
     let mut unplaced = 0;
     for task in tasks.stuck.iter().filter(|task| !task.kernel && !is_patient(task)) {
-        let Some(waited) = waited(task, history).filter(|waited| *waited >= HUNG_S) else { continue };
+        let Some(waited) = waited(task, history).filter(|waited| *waited >= limits.hung_s) else { continue };
         // Without the place a frozen thread looks the same.
         if task.waits_in.is_empty() && task.stack.is_empty() {
             unplaced += 1;
@@ -38,7 +35,7 @@ pub fn tasks(tasks: &Tasks, catalogue: &Catalogue, history: &mut History) -> Ver
             verdict.add(finding);
         }
     }
-    if tasks.zombies >= ZOMBIES {
+    if tasks.zombies >= limits.zombies {
         let mut finding = found(catalogue, "zombies", SOURCE, history.now());
         finding.count = tasks.zombies;
         if let Some((pid, name, count)) = &tasks.zombie_parent {

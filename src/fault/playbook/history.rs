@@ -200,7 +200,7 @@ impl History {
 impl Mark {
     /// All events of a log as they stand.
     pub fn all(findings: &[Finding], clock: &Clock) -> Vec<Mark> {
-        let logged = findings.iter().filter(|finding| finding.source == super::plan::LOG);
+        let logged = findings.iter().filter(|finding| super::is_events(&finding.source));
         let mark = |finding: &Finding| Mark {
             fault: finding.fault.clone(),
             device: DeviceKey::of(finding),

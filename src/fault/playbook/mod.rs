@@ -23,7 +23,7 @@ pub use history::{Began, History, Isolation, Mark, Moved, Past, Sighting, Standi
 pub use hours::Hours;
 pub use incident::{DeviceKey, incident_id};
 pub use means::{Isolating, Means, Reach, Save};
-pub use plan::{Facts, GpuFacts, Incident, PLAN_SCHEMA, Plan, Planned, Refused, plan};
+pub use plan::{Facts, GpuFacts, Incident, PLAN_SCHEMA, Plan, Planned, Refused, is_events, plan};
 pub use policy::{
     Breaker, Clock, Fleet, OutOfService, Policy, Refusal, attempts_on, attempts_on_node, hours as hours_refuse,
     too_many_nodes,

@@ -15,7 +15,13 @@ use super::{
 pub const PLAN_SCHEMA: &str = "aictl.plan/v1";
 
 /// The check whose findings are events that stay in a log after the fault is gone.
-pub(super) const LOG: &str = "kernel-log";
+const LOG: &str = "kernel-log";
+
+/// Whether a check tells of events, which stay told after the fault is gone: the kernel's log, and
+/// what NVML's events have told since an agent listens.
+pub fn is_events(check: &str) -> bool {
+    check == LOG || check == super::super::gpu::EVENTS
+}
 
 /// All that a plan follows from.
 #[derive(Debug, Clone, Copy)]
@@ -214,7 +220,7 @@ fn planned(steps: &[Planned]) -> impl Iterator<Item = &Planned> {
 }
 
 fn is_log(finding: &Finding) -> bool {
-    finding.source == LOG
+    is_events(&finding.source)
 }
 
 /// What a human has, or has taken back, is a human's.

@@ -4,9 +4,10 @@
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use super::scene::{Scene, Way, until};
+use crate::diagnose_gpu::{H100, can_build, library};
 use crate::support::kube::{ADMIN, NOBODY};
 
 const XID: &str =
@@ -105,11 +106,15 @@ struct Agent(Child);
 
 impl Agent {
     fn start(scene: &Scene, node: &str) -> Agent {
+        Agent::start_with(scene, node, "kernel-log", |_| {})
+    }
+
+    fn start_with(scene: &Scene, node: &str, only: &str, also: impl FnOnce(&mut Command)) -> Agent {
         let root = scene.place.path("machine").display().to_string();
         let arguments = scene.arguments(&[
             "--local",
             "--only",
-            "kernel-log",
+            only,
             "--no-state",
             "--root",
             &root,
@@ -121,7 +126,9 @@ impl Agent {
             node,
         ]);
         let log = std::fs::File::create(scene.place.path("agent.log")).unwrap();
-        Agent(scene.place.command().args(arguments).stdout(Stdio::null()).stderr(log).spawn().unwrap())
+        let mut command = scene.place.command();
+        also(&mut command);
+        Agent(command.args(arguments).stdout(Stdio::null()).stderr(log).spawn().unwrap())
     }
 }
 
@@ -170,4 +177,56 @@ fn a_record_of_the_kernel_wakes_the_agent_and_an_outage_loses_nothing() {
     }
     until("its events are sent", || (scene.events(&node).len() == 3).then_some(()));
     assert!(said(&scene).contains("the cluster is back"), "{}", said(&scene));
+}
+
+/// NVML tells of Xids as well: through a library of the test's own, with a log that says nothing.
+#[test]
+fn an_xid_that_nvml_tells_of_is_published_and_one_that_the_log_tells_too_is_one() {
+    if !can_build() {
+        return;
+    }
+    let Some(scene) = Scene::new("xids") else { return };
+    let node = scene.node("gpu");
+    machine(&scene, QUIET);
+    let device = "machine/sys/bus/pci/devices/0000:3b:00.0";
+    for (name, text) in [("vendor", "0x10de\n"), ("class", "0x030200\n")] {
+        scene.place.write(&format!("{device}/{name}"), text);
+    }
+    scene.place.write("machine/dev/nvidia0", "");
+    scene.place.write(
+        "machine/proc/driver/nvidia/version",
+        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  570.86.15  Sat\n",
+    );
+    std::os::unix::fs::symlink("../../../bus/pci/drivers/nvidia", scene.place.path(&format!("{device}/driver")))
+        .unwrap();
+    scene.place.write("facts", format!("{H100}\ncount 1\n0.uuid GPU-0\n0.pci 00000000:3B:00.0\n"));
+    scene.place.write("events", "");
+    let agent = Agent::start_with(&scene, &node, "kernel-log,gpu", |command| {
+        command
+            .env("LD_LIBRARY_PATH", library(false))
+            .env("AICTL_TEST_NVML", scene.place.path("facts"))
+            .env("AICTL_TEST_NVML_EVENTS", scene.place.path("events"));
+    });
+    until("the first look is published", || scene.object(&node));
+    let tell = |line: &str| {
+        let mut events = OpenOptions::new().append(true).open(scene.place.path("events")).unwrap();
+        events.write_all(line.as_bytes()).unwrap();
+    };
+    tell("0 79\n");
+    let object =
+        until("the Xid is published", || scene.object(&node).filter(|object| !object.report.findings.is_empty()));
+    let finding = &object.report.findings[0];
+    assert_eq!((finding.fault.as_str(), finding.source.as_str()), ("xid-79", "nvml-events"));
+    assert_eq!(finding.device.pci.as_deref(), Some("0000:3b:00.0"));
+    let check = object.report.checks.iter().find(|check| check.name == "nvml-events").unwrap();
+    assert!(check.detail.contains("listening to 1 GPU"), "{}", check.detail);
+    // The kernel's own word for the same comes later.
+    append(&scene, XID);
+    let object = until("the line is seen", || {
+        scene.object(&node).filter(|object| object.report.findings.iter().any(|found| found.source == "kernel-log"))
+    });
+    let faults: Vec<&str> = object.report.findings.iter().map(|finding| finding.fault.as_str()).collect();
+    assert_eq!(faults, ["xid-79"], "{}", said(&scene));
+    assert!(object.report.findings[0].evidence.iter().any(|line| line.contains("NVML told of Xid 79 once")));
+    drop(agent);
 }

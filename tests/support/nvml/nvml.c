@@ -246,4 +246,46 @@ API int nvmlDeviceGetTemperatureThreshold(device d, u32 kind, u32 *out)
 API int nvmlDeviceGetPowerUsage(device d, u32 *out) { return u(d, "power", out); }
 API int nvmlDeviceGetEnforcedPowerLimit(device d, u32 *out) { return u(d, "power.limit", out); }
 API int nvmlDeviceGetPersistenceMode(device d, u32 *out) { return u(d, "persistence", out); }
+
+/* Events: lines "GPU XID [INSTANCE COMPUTE]" of the file that AICTL_TEST_NVML_EVENTS names, as they come */
+typedef struct { device d; u64 type, data; u32 instance, compute; } event;
+static char registered[64];
+API int nvmlEventSetCreate(void **set) { static int one; *set = &one; u32 x; int code = u(0, "events", &x); return code == NOT_SUPPORTED ? 0 : code; }
+API int nvmlEventSetFree(void *set) { (void)set; return 0; }
+API int nvmlDeviceRegisterEvents(device d, u64 types, void *set)
+{
+	u32 x;
+	int code = u(d, "events", &x);
+	(void)set;
+	if (code && code != NOT_SUPPORTED)
+		return code;
+	registered[d - 1] = (types & 8) != 0;
+	return 0;
+}
+API int nvmlEventSetWait_v2(void *set, event *out, u32 timeout_ms)
+{
+	static long told;
+	(void)set;
+	for (u32 waited = 0; waited <= timeout_ms; waited += 10) {
+		const char *path = getenv("AICTL_TEST_NVML_EVENTS");
+		FILE *file = path ? fopen(path, "r") : NULL;
+		char words[128];
+		long number = 0;
+		while (file && fgets(words, sizeof words, file)) {
+			u32 gpu, xid, instance = ~0u, compute = ~0u;
+			if (!strchr(words, '\n') || number++ < told)
+				continue;
+			told++;
+			if (sscanf(words, "%u %u %u %u", &gpu, &xid, &instance, &compute) < 2 || !registered[gpu])
+				continue;
+			fclose(file);
+			*out = (event){gpu + 1, 8, xid, instance, compute};
+			return 0;
+		}
+		if (file)
+			fclose(file);
+		usleep(10000);
+	}
+	return 10;
+}
 API int nvmlDeviceGetComputeRunningProcesses_v3(device d, u32 *n, void *out) { (void)d; (void)out; *n = 0; return 0; }

@@ -18,9 +18,10 @@ use jiff::Timestamp;
 use regex::Regex;
 
 use super::Error;
-use crate::fault::{Catalogue, Check, Device, Finding, Severity, State};
+use crate::fault::{Catalogue, Check, Device, Finding, Limits, Severity, State};
 use crate::host::command::{self, End, Order, Ran};
 use crate::host::machine;
+use crate::view::yaml;
 
 /// Bytes of output that are kept of a check.
 const MOST_OUTPUT: usize = 64 << 10;
@@ -28,6 +29,9 @@ const MOST_OUTPUT: usize = 64 << 10;
 const AT_ONCE: usize = 4;
 /// Longest line of output that becomes evidence.
 const LINE: usize = 300;
+
+/// The file among the checks that says where soft faults begin.
+const LIMITS: &str = "limits.yaml";
 
 pub use objects::ObjectCheck;
 
@@ -87,7 +91,8 @@ pub enum Meaning {
 }
 
 impl Checks {
-    /// Reads a directory's `*.yaml`, `*.yml` and `*.json`; new faults go into the catalogue.
+    /// Reads a directory's `*.yaml`, `*.yml` and `*.json`; new faults go into the catalogue, and so do
+    /// limits.
     pub fn read(directory: &Path, catalogue: &mut Catalogue) -> Result<Checks, Error> {
         let shown = directory.display();
         let entries = std::fs::read_dir(directory)
@@ -104,6 +109,10 @@ impl Checks {
             }
             let text = std::fs::read_to_string(&path)
                 .map_err(|error| Error::usage(format!("cannot read {}", path.display())).because(error))?;
+            if path.file_name().is_some_and(|name| name == LIMITS) {
+                limits(&path, &text, catalogue)?;
+                continue;
+            }
             match extension {
                 "json" => checks.extend(plugin::read(&path, &text, catalogue)?),
                 _ => match file::read(&path, &text, catalogue)? {
@@ -160,6 +169,18 @@ impl Checks {
         });
         done.into_iter().map(|(_, said)| said).chain(elsewhere).collect()
     }
+}
+
+/// Reads a site's limits.
+fn limits(path: &Path, text: &str, catalogue: &mut Catalogue) -> Result<(), Error> {
+    let wrong = || Error::usage(format!("wrong limits in {}", path.display())).hint("docs/checks.md has the keys");
+    if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+        return Ok(());
+    }
+    let limits: Limits = yaml::from_str(text).map_err(|error| wrong().because(error))?;
+    limits.check().map_err(|why| wrong().because(why))?;
+    catalogue.limit(limits);
+    Ok(())
 }
 
 impl SiteCheck {

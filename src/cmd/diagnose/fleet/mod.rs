@@ -12,6 +12,7 @@ use super::super::error::{BLIND, DONE, Error, FOUND, Kind};
 use super::super::runtime::block_on;
 use super::super::settings::{OutputFormat, Settings};
 use super::Done;
+use super::ask;
 use super::checks::Checks;
 use crate::cluster::{self, Cluster, ClusterError, NodeChoice};
 use crate::fault::cluster::{Blind, ClusterFacts, Fleet, NodeState, Reading, judge};
@@ -34,6 +35,8 @@ pub struct Scope<'s> {
     pub silence: Duration,
     /// A site's checks.
     pub site: &'s Checks,
+    /// Who is asked, too.
+    pub asker: Option<&'s ask::Asker>,
 }
 
 /// Looks at a cluster, then says.
@@ -47,9 +50,9 @@ pub fn run(scope: &Scope<'_>, catalogue: &Catalogue, settings: &Settings) -> Don
         let beside = fleet.findings.iter().filter(|f| scope.site.has(&f.source) || f.source == logs::CHECK);
         findings.findings.extend(beside.cloned());
         crate::fault::sort(&mut findings.findings);
-        return super::show(&findings, catalogue, settings);
+        return super::show(&findings, catalogue, scope.asker, settings);
     }
-    show(&fleet, catalogue, settings)
+    show(&fleet, catalogue, scope.asker, settings)
 }
 
 async fn gather(scope: &Scope<'_>, catalogue: &Catalogue, settings: &Settings) -> Result<Fleet, Error> {
@@ -133,20 +136,17 @@ fn with_hint(error: ClusterError) -> Error {
     if none { error.hint("this machine alone: aictl diagnose --local; a saved log: --kernel-log FILE") } else { error }
 }
 
-fn show(fleet: &Fleet, catalogue: &Catalogue, settings: &Settings) -> Done {
-    let ui = &settings.ui;
-    match settings.output {
-        OutputFormat::Json => ui.json(fleet),
-        OutputFormat::Yaml => ui.yaml(fleet),
+fn show(fleet: &Fleet, catalogue: &Catalogue, asker: Option<&ask::Asker>, settings: &Settings) -> Done {
+    let question = || ask::of_fleet(fleet, catalogue);
+    ask::say(fleet, asker, question, settings, |ui| match settings.output {
         OutputFormat::Name => {
             let faulty = fleet.nodes.iter().filter(|node| node.state == NodeState::Fault);
             let names: Vec<String> =
                 faulty.map(|node| format!("node/{}", crate::view::text::plain(node.name()))).collect();
             if names.is_empty() { Ok(()) } else { ui.print(&names.join("\n")) }
         }
-        OutputFormat::Table | OutputFormat::Wide => ui.print(&render::render(fleet, catalogue, settings)),
-    }
-    .map_err(Error::output)?;
+        _ => ui.print(&render::render(fleet, catalogue, settings)),
+    })?;
     Ok(code(fleet))
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{LocalContext, Outcome};
 use crate::fault::Device;
 use crate::fault::gpu::facts::Gpu;
-use crate::fault::gpu::{Limits, Machine, judge};
+use crate::fault::gpu::{Machine, judge};
 use crate::gpu::{bus, session};
 use crate::host::machine;
 
@@ -33,7 +33,7 @@ pub fn look(context: &LocalContext<'_>) -> Outcome {
         bus: &bus,
         look: look.as_ref(),
         boot_id: boot_id.as_deref(),
-        limits: Limits::default(),
+        limits: context.catalogue.limits().gpu,
     };
     judge(&machine, &mut context.history.borrow_mut())
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::checks::Checks;
 use super::kernel_log::Look;
 use crate::cmd::settings::Settings;
+use crate::fault::gpu::XidEvents;
 use crate::fault::{Catalogue, Check, Device, FINDINGS_SCHEMA, Finding, Findings, History, State, sort, unite};
 use crate::host::machine;
 
@@ -37,6 +38,8 @@ pub struct LocalContext<'c> {
     pub gpus_on_bus: Cell<Option<u64>>,
     /// Earlier looks; sources add to it what rates are made of.
     pub history: RefCell<History>,
+    /// Xids that NVML told of, where somebody listens.
+    pub events: Option<&'c RefCell<XidEvents>>,
 }
 
 pub use history::Kept;
@@ -69,6 +72,9 @@ pub fn look(context: LocalContext<'_>, kept: Kept, site: &Checks) -> (Findings, 
     for (check, found) in own.into_iter().chain(site) {
         checks.push(check);
         findings.extend(found);
+    }
+    if let Some(events) = context.events {
+        events.borrow().judge(context.catalogue, &mut checks, &mut findings);
     }
     name_gpus(&mut findings, &context.gpus.borrow());
     let gpus = context.gpus_on_bus.get();
