@@ -7,7 +7,7 @@ use super::{Clock, Event, EventKind, LogReader};
 use crate::fault::Catalogue;
 
 /// Envelopes of the kernel's messages; `@` is the message.
-const ENVELOPES: [&str; 17] = [
+const ENVELOPES: [&str; 27] = [
     "@",
     "[12345.678901] @",
     "[    9.012345] @",
@@ -25,15 +25,28 @@ const ENVELOPES: [&str; 17] = [
     "2026-11-24T10:00:01+0100 gpu-17 kernel: [12345.678901] @",
     "[12345.678901] gpu-17 kernel: @",
     "<3>1 2026-11-24T10:00:01Z gpu-17 kernel - - - @",
+    "[12345.678901 <    0.000012>] @",
+    "kern  :err   : [Mon Nov  3 10:00:01 2026] @",
+    "[Nov24 10:00] @",
+    "[  +0.000012] @",
+    "Tue 2026-11-24 10:00:01 UTC gpu-17 kernel: @",
+    "Tue 2026-11-24 10:00:01 CET gpu-17 kernel: @",
+    "2026-11-24 10:00:01.123 gpu-17 kernel: [12345.678901] @",
+    "2026-11-24 10:00:01 +0100 gpu-17 kernel: @",
+    "1795514401.123456 gpu-17 kernel: @",
+    "[Tue Nov 24 10:00:01 2026 <    0.000000>] @",
 ];
 
 /// Envelopes of what programs write.
-const PROGRAMS: [&str; 5] = [
+const PROGRAMS: [&str; 8] = [
     "<11>[12345.678901] @",
     "12,1234,12345678901,-;@",
     "user  :err   : [12345.678901] @",
     "Nov  3 10:00:01 gpu-17 train[4711]: @",
     "2026-11-24T10:00:01.123456+01:00 gpu-17 python3: @",
+    "Tue 2026-11-24 10:00:01 UTC gpu-17 train[4711]: @",
+    "2026-11-24 10:00:01 gpu-17 python3: @",
+    "1795514401.123456 gpu-17 train[4711]: @",
 ];
 
 /// Forms of an Xid's line; `#` is the code.
@@ -108,6 +121,22 @@ fn every_code_is_read_in_every_form() {
         }
     }
     assert!(lines > 50_000, "{lines}");
+}
+
+#[test]
+fn times_are_those_that_were_written() {
+    let xid = "NVRM: Xid (PCI:0000:3b:00): 79";
+    for (time, wanted) in [
+        ("[Mon Nov  3 10:00:01 2026] ", "2026-11-03T10:00:01Z"),
+        ("[Nov24 10:00] ", "2026-11-24T10:00:00Z"),
+        ("Tue 2026-11-24 10:00:01 UTC gpu-17 kernel: ", "2026-11-24T10:00:01Z"),
+        ("2026-11-24 10:00:01 +0100 gpu-17 kernel: ", "2026-11-24T09:00:01Z"),
+        ("2026-11-24 10:00:01,5 gpu-17 kernel: ", "2026-11-24T10:00:01.5Z"),
+        ("1795514401.123456 gpu-17 kernel: ", "2026-11-24T10:00:01.123456Z"),
+    ] {
+        let event = read(&format!("{time}{xid}")).unwrap_or_else(|| panic!("not read: {time}"));
+        assert_eq!(event.stamp, super::Stamp::Wall(wanted.parse().unwrap()), "{time}");
+    }
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! What log writers put in front of a kernel message: time, host, tag, priority.
 //!
-//! Knows dmesg (plain, -T, -x, -r, --time-format iso), /dev/kmsg, journalctl (short in all its
-//! variants, and one JSON object a line), and syslog by RFC 3164 and RFC 5424.
+//! Knows dmesg (plain, -T, -x, -r, -d, -e, --time-format iso), /dev/kmsg, journalctl (short in all
+//! its variants, and one JSON object a line), and syslog by RFC 3164 and RFC 5424, also with a date
+//! like `2026-11-24 10:00:00`.
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -145,13 +146,17 @@ fn time(message: &mut Message<'_>, clock: &Clock) -> bool {
     if let Some(rest) = text.strip_prefix('[') {
         let Some((inside, rest)) = rest.split_once(']') else { return false };
         let rest = rest.strip_prefix(' ').unwrap_or(rest);
-        if let Some(micros) = seconds(inside.trim()) {
-            message.stamp = Stamp::SinceBoot(micros);
+        // With -d the distance to the line before stands behind the time.
+        let inside = inside.split_once('<').map_or(inside, |(time, _)| time).trim();
+        message.stamp = if let Some(micros) = seconds(inside) {
+            Stamp::SinceBoot(micros)
         } else if let Some(wall) = long_date(inside, clock) {
-            message.stamp = Stamp::Wall(wall);
+            Stamp::Wall(wall)
+        } else if let Some(stamp) = relative(inside, clock) {
+            stamp
         } else {
             return false;
-        }
+        };
         message.text = rest;
         // `journalctl -o short-monotonic` goes on with host and tag; dmesg does not.
         if let Some((host, rest)) = rest.split_once(' ')
@@ -171,10 +176,54 @@ fn time(message: &mut Message<'_>, clock: &Clock) -> bool {
         // The comma is dmesg's, and no host follows there.
         return !first.contains(',');
     }
-    let Some((stamp, rest)) = short_date(text, clock) else { return false };
+    let found = short_date(text, clock).or_else(|| spaced_date(text, clock)).or_else(|| unix(text));
+    let Some((stamp, rest)) = found else { return false };
     message.stamp = stamp;
     message.text = rest;
     true
+}
+
+/// `Nov24 10:00`, or `+0.000012` after the line before, as `dmesg -e` writes them. The second tells no time.
+fn relative(inside: &str, clock: &Clock) -> Option<Stamp> {
+    if inside.strip_prefix('+').and_then(seconds).is_some() {
+        return Some(Stamp::None);
+    }
+    let (date, time) = inside.split_once(' ')?;
+    let (month, day) = date.split_at_checked(3)?;
+    let text = format!("{month} {day} {}:00 ", time.trim());
+    short_date(&text, clock).map(|(stamp, _)| stamp)
+}
+
+/// `Tue 2026-11-24 10:00:00 UTC `, as `journalctl -o short-full` writes it, and the same without a
+/// weekday, as syslog templates have it. The letters of another zone than UTC mean the log's own.
+fn spaced_date<'a>(text: &'a str, clock: &Clock) -> Option<(Stamp, &'a str)> {
+    let weekday = text.split_once(' ').filter(|(day, _)| day.len() == 3 && day.chars().all(char::is_alphabetic));
+    let (date, rest) = weekday.map_or(text, |(_, rest)| rest).split_once(' ')?;
+    if date.len() != 10 || date.as_bytes().get(4) != Some(&b'-') {
+        return None;
+    }
+    let (time, rest) = rest.split_once(' ')?;
+    let written: DateTime = format!("{date}T{}", time.replace(',', ".")).parse().ok()?;
+    let zone = rest.split_once(' ').filter(|(zone, _)| match zone.as_bytes() {
+        [b'+' | b'-', digits @ ..] => !digits.is_empty() && digits.iter().all(|b| b.is_ascii_digit() || *b == b':'),
+        letters => *zone == "UTC" || weekday.is_some() && letters.iter().all(u8::is_ascii_uppercase),
+    });
+    let rest = zone.map_or(rest, |(_, rest)| rest);
+    let wall = match zone.map(|(zone, _)| zone) {
+        Some("UTC") => written.to_zoned(TimeZone::UTC).ok()?.timestamp(),
+        Some(offset) if !offset.starts_with(char::is_alphabetic) => iso(&format!("{written}{offset}"), clock)?,
+        _ => written.to_zoned(clock.zone.clone()).ok()?.timestamp(),
+    };
+    Some((Stamp::Wall(wall), rest))
+}
+
+/// `1795514400.123456 `: seconds since 1970, as `journalctl -o short-unix` writes them.
+fn unix(text: &str) -> Option<(Stamp, &str)> {
+    let (first, rest) = text.split_once(' ')?;
+    // From 2001 to 2286; seconds since boot have fewer digits.
+    let micros = first.find('.').filter(|&digits| digits == 10).and_then(|_| seconds(first))?;
+    let wall = Timestamp::from_microsecond(i64::try_from(micros).ok()?).ok()?;
+    Some((Stamp::Wall(wall), rest))
 }
 
 /// `host tag: text` after a time.
@@ -250,10 +299,15 @@ fn iso(text: &str, clock: &Clock) -> Option<Timestamp> {
     text.parse::<DateTime>().ok()?.to_zoned(clock.zone.clone()).ok().map(|zoned| zoned.timestamp())
 }
 
-/// `Tue Nov 24 10:00:00 2026`, as `dmesg -T` writes it.
+/// `Tue Nov 24 10:00:00 2026`, as `dmesg -T` writes it. The weekday tells nothing new, so it is
+/// not held against the date.
 fn long_date(text: &str, clock: &Clock) -> Option<Timestamp> {
-    let spaced = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let date = DateTime::strptime("%a %b %d %H:%M:%S %Y", &spaced).ok()?;
+    let (weekday, date) = text.trim().split_once(' ')?;
+    if weekday.is_empty() || !weekday.chars().all(char::is_alphabetic) {
+        return None;
+    }
+    let spaced = date.split_whitespace().collect::<Vec<_>>().join(" ");
+    let date = DateTime::strptime("%b %d %H:%M:%S %Y", &spaced).ok()?;
     date.to_zoned(clock.zone.clone()).ok().map(|zoned| zoned.timestamp())
 }
 
