@@ -50,3 +50,7 @@ pub const ASK_KEY: &str = "AICTL_ASK_KEY";
 pub const ASK_KEY_FILE: &str = "AICTL_ASK_KEY_FILE";
 /// Longest time that it may take to answer.
 pub const ASK_TIMEOUT: &str = "AICTL_ASK_TIMEOUT";
+/// Secret that nodes share which give models to each other.
+pub const PEER_TOKEN: &str = "AICTL_PEER_TOKEN";
+/// Container image of `aictl preload --nodes`, as `--image`.
+pub const PRELOAD_IMAGE: &str = "AICTL_PRELOAD_IMAGE";

@@ -77,6 +77,25 @@ pub enum PreloadError {
         /// Where the wrong bytes are now.
         quarantine: PathBuf,
     },
+    /// A file of tensors says of itself what can't be.
+    #[error("the safetensors header of {name} is not sound: {why}; the file is kept apart as {quarantine}")]
+    Header {
+        /// The file.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+        /// Where the file is now.
+        quarantine: PathBuf,
+    },
+    /// Nobody can be given anything.
+    #[error("cannot listen on {address} for other nodes")]
+    Listen {
+        /// Where.
+        address: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The source changed again and again while it was read.
     #[error("{name} changed while it was read, {times} times")]
     Restless {
@@ -128,6 +147,12 @@ impl PreloadError {
                 "look at the credentials in the environment; docs/preload.md says which are read"
             }
             PreloadError::Checksum { .. } => "run the same again: it is fetched anew",
+            PreloadError::Header { .. } => {
+                "its source has it so: whoever made it has to write it anew; --exclude leaves it out"
+            }
+            PreloadError::Listen { .. } => {
+                "another run may listen there; name another address: --peer-listen ADDRESS:PORT"
+            }
             PreloadError::Restless { .. } => "wait until its writer is done",
             PreloadError::Source { passing: true, .. } => "run the same again: it goes on where it stopped",
             _ => return None,

@@ -57,6 +57,22 @@ pub enum Event {
         /// Pause before it is made again.
         wait_ms: u64,
     },
+    /// What was wanted of a file is here; the rest of it is not.
+    PartDone {
+        /// The file.
+        name: String,
+        /// Its size.
+        bytes: u64,
+        /// What of it is here.
+        have_bytes: u64,
+    },
+    /// A peer gave bytes that are not the file's; it is not asked any more.
+    PeerBanned {
+        /// Its address.
+        peer: String,
+        /// The file.
+        name: String,
+    },
     /// A file changed at its source; what was here of it is dropped.
     Changed {
         /// The file.
@@ -109,14 +125,84 @@ pub enum Event {
         /// How it was read: "sendfile", "populate", "pread".
         way: &'static str,
     },
+    /// Jobs are about to be made on nodes.
+    FleetPlanned {
+        /// How many nodes.
+        nodes: usize,
+        /// How many at once.
+        at_once: usize,
+    },
+    /// A node's Job is there.
+    NodeStarted {
+        /// The node.
+        node: String,
+        /// Its Job.
+        job: String,
+    },
+    /// A node is so far, by its own words.
+    NodeProgress {
+        /// The node.
+        node: String,
+        /// Bytes that are there.
+        have_bytes: u64,
+        /// Bytes that are wanted.
+        bytes: u64,
+    },
+    /// All nodes together are so far.
+    FleetProgress {
+        /// How many nodes.
+        nodes: usize,
+        /// How many have ended.
+        done: usize,
+        /// Bytes that are there.
+        have_bytes: u64,
+        /// Bytes that are wanted, as far as nodes have said.
+        bytes: u64,
+    },
+    /// Something keeps a node's pod from starting.
+    NodeTrouble {
+        /// The node.
+        node: String,
+        /// What.
+        why: String,
+    },
+    /// A node failed, and is tried again.
+    NodeRetry {
+        /// The node.
+        node: String,
+        /// What went wrong.
+        why: String,
+    },
+    /// A node has ended.
+    NodeDone {
+        /// The node.
+        node: String,
+        /// "done", "wrong", "blind", "failed".
+        state: &'static str,
+        /// Why it is not done.
+        why: Option<String>,
+    },
+    /// An object of Fluid or KServe stands differently than before.
+    Step {
+        /// Its kind.
+        kind: String,
+        /// Its name.
+        name: String,
+        /// As its controller says.
+        phase: String,
+        /// What its controller adds.
+        detail: Option<String>,
+    },
     /// All that was wanted of a source is here.
     Finished {
         /// The source.
         source: String,
         /// Its revision.
         revision: String,
-        /// Bytes that came over the network or from a mount.
+        /// Bytes that came from the source, over the network or from a mount.
         fetched_bytes: u64,
+        /// Bytes that came from other nodes.
+        peer_bytes: u64,
         /// Time it took.
         seconds: f64,
     },

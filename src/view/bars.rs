@@ -64,6 +64,14 @@ impl Bars {
         }
     }
 
+    /// How much the whole is, where that becomes known on the way.
+    pub fn extend(&self, bytes: u64) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(whole) = &state.whole {
+            whole.set_length(bytes);
+        }
+    }
+
     /// How far a file is.
     pub fn file(&self, name: &str, bytes: u64, have: u64) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

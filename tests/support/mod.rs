@@ -6,6 +6,7 @@
 
 pub mod http;
 pub mod kube;
+pub mod kubelet;
 pub mod queues;
 pub mod ray;
 pub mod slurm;

@@ -44,15 +44,20 @@ fn install(kube: &Kube) {
         None => own(),
     };
     definitions.retain(|definition| definition["kind"] == "CustomResourceDefinition");
+    apply(kube, &definitions);
+}
+
+/// Installs kinds, and waits until they are served.
+pub fn apply(kube: &Kube, definitions: &[Value]) {
     kube.block_on(async {
         let api: Api<CustomResourceDefinition> = Api::all(kube.client());
-        for definition in &definitions {
+        for definition in definitions {
             let name = definition["metadata"]["name"].as_str().unwrap();
             let parameters = PatchParams::apply("aictl-tests").force();
             api.patch(name, &parameters, &Patch::Apply(definition)).await.unwrap();
         }
         let begin = Instant::now();
-        for definition in &definitions {
+        for definition in definitions {
             let name = definition["metadata"]["name"].as_str().unwrap();
             loop {
                 let status = api.get(name).await.unwrap().status;

@@ -1,5 +1,6 @@
 //! Fetches one source after the other, and says what came of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::Done;
@@ -9,6 +10,8 @@ use super::super::settings::{OutputFormat, Settings};
 use super::progress::{self, Listener};
 use super::{Args, memory, render, show};
 use crate::preload::bring::{bring, plan};
+use crate::preload::part::Part;
+use crate::preload::peer::Peers;
 use crate::preload::{Access, Brought, Choice, Manner, Order, Plan, Snapshot, Source, Store};
 
 /// What was meant, for all sources.
@@ -20,12 +23,18 @@ struct Meant {
     max_age: Option<Duration>,
     wait: Duration,
     verify: bool,
+    part: Option<Part>,
 }
 
-/// Fetches, or only plans.
-pub fn run(args: &Args, settings: &Settings) -> Done {
+/// The size of what is wanted of a source.
+pub fn size(args: &Args, source: &Source) -> Result<u64, Error> {
+    let (meant, silent) = (meant(args)?, progress::silent());
+    Ok(runtime::block_on_threads(async { Ok(plan(&meant.order(source, None, &*silent)).await?) })?.bytes)
+}
+
+fn meant(args: &Args) -> Result<Meant, Error> {
     let chosen = &args.choice;
-    let meant = Meant {
+    Ok(Meant {
         store: args.place.store()?,
         access: Access::of_environment(chosen.mount.clone()),
         choice: Choice::new(&chosen.include, &chosen.exclude)
@@ -40,28 +49,33 @@ pub fn run(args: &Args, settings: &Settings) -> Done {
         max_age: chosen.max_age.map(|age| age.0),
         wait: chosen.wait.0,
         verify: args.verify,
-    };
+        part: args.memory.part()?,
+    })
+}
+
+/// Fetches, or only plans.
+pub fn run(args: &Args, settings: &Settings) -> Done {
+    let meant = meant(args)?;
     if args.dry_run {
         return dry_run(args, &meant, settings);
     }
     let listener = progress::listener(settings);
-    let mut brought = Vec::new();
-    for source in &args.sources {
-        let one = runtime::block_on_threads(async { Ok(bring(&meant.order(source, &*listener)).await?) });
-        match one {
-            Ok(one) => brought.push(one),
-            Err(error) => {
-                listener.close();
-                return Err(error);
-            }
+    let brought = runtime::block_on_threads(async {
+        let peers = args.peers.start().await?;
+        let mut brought = Vec::new();
+        for source in &args.sources {
+            brought.push(bring(&meant.order(source, peers.as_ref(), &*listener)).await?);
         }
-    }
+        args.peers.end(peers.as_ref()).await;
+        Ok(brought)
+    });
     listener.close();
+    let brought = brought?;
     finish(args, &brought, settings)
 }
 
 impl Meant {
-    fn order<'a>(&'a self, source: &'a Source, listener: &'a dyn Listener) -> Order<'a> {
+    fn order<'a>(&'a self, source: &'a Source, peers: Option<&'a Arc<Peers>>, listener: &'a dyn Listener) -> Order<'a> {
         Order {
             source,
             store: &self.store,
@@ -71,6 +85,8 @@ impl Meant {
             max_age: self.max_age,
             wait: self.wait,
             verify: self.verify,
+            part: self.part.as_ref(),
+            peers,
             sink: listener.sink(),
         }
     }
@@ -107,7 +123,7 @@ fn dry_run(args: &Args, meant: &Meant, settings: &Settings) -> Done {
     let silent = progress::silent();
     let mut plans: Vec<Plan> = Vec::new();
     for source in &args.sources {
-        plans.push(runtime::block_on_threads(async { Ok(plan(&meant.order(source, &*silent)).await?) })?);
+        plans.push(runtime::block_on_threads(async { Ok(plan(&meant.order(source, None, &*silent)).await?) })?);
     }
     let printed = match settings.output {
         OutputFormat::Json => settings.ui.json(&plans),

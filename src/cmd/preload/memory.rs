@@ -18,9 +18,11 @@ use crate::preload::event::Sink;
 use crate::preload::gpu::GpuLoad;
 use crate::preload::loader::Loader;
 use crate::preload::memory_error::MemoryError;
+use crate::preload::part::{self, Part};
 use crate::preload::pin::{self, Held, Pins};
 use crate::preload::portion::{self, Portion};
 use crate::preload::room::Terms;
+use crate::preload::snapshot::Presence;
 use crate::preload::tensors::{Choice, Rank};
 use crate::preload::warm::{self, Outcome, Plan};
 use crate::preload::{Model, Snapshot};
@@ -130,6 +132,49 @@ impl MemoryArgs {
             names = Some(set.build().map_err(wrong)?);
         }
         Ok(Choice { names, rank: self.rank })
+    }
+
+    /// The part of a model that is to be fetched; `None` for all of it.
+    pub fn part(&self) -> Result<Option<Part>, Error> {
+        let choice = self.choice()?;
+        if choice.is_all() {
+            return Ok(None);
+        }
+        let mut label = match self.rank {
+            Some(rank) => format!("rank-{}-of-{}", rank.index, rank.count),
+            None => "tensors".to_owned(),
+        };
+        if !self.tensors.is_empty() {
+            let mut patterns = self.tensors.clone();
+            patterns.sort();
+            label = format!("{label}-{}", &part::fingerprint(&patterns)[..8]);
+        }
+        Ok(Some(Part { choice, label }))
+    }
+
+    /// A flag among those given that means this node alone.
+    pub fn only_here(&self) -> Option<&'static str> {
+        match () {
+            () if self.pin => Some("--pin"),
+            () if !self.gpu.is_empty() => Some("--gpu"),
+            () => None,
+        }
+    }
+
+    /// The flags that another node is to be given, too, as they would be typed.
+    pub fn flags_again(&self) -> Vec<String> {
+        let mut again = Vec::new();
+        for (name, given) in [("--page-cache", self.page_cache), ("--only-free", self.only_free), ("--fit", self.fit)] {
+            again.extend(given.then(|| name.to_owned()));
+        }
+        let loader = self.loader.clone().map(|loader| ("--loader", loader));
+        let rank = self.rank.map(|rank| ("--rank", rank.to_string()));
+        let reserve = self.reserve.map(|reserve| ("--reserve", reserve.0.to_string()));
+        let tensors = self.tensors.iter().map(|glob| ("--tensors", glob.clone()));
+        for (name, value) in [loader, rank, reserve].into_iter().flatten().chain(tensors) {
+            again.extend([name.to_owned(), value]);
+        }
+        again
     }
 
     fn terms(&self) -> Terms {
@@ -372,9 +417,14 @@ pub fn program() -> Result<PathBuf, Error> {
     std::env::current_exe().map_err(|error| Error::failed("cannot find this program", error))
 }
 
-/// Names and paths of the files of a snapshot that are there.
+/// Names and paths of the files of a snapshot that are there: whole, or in a directory of parts.
 fn files(snapshot: &Snapshot) -> Vec<(String, PathBuf)> {
-    snapshot.whole().map(|file| (file.name.clone(), file.path.clone())).collect()
+    let there = snapshot.files.iter().filter(|file| match file.presence {
+        Presence::Whole => true,
+        Presence::Partial(_) => file.path.exists(),
+        Presence::Damaged | Presence::Missing => false,
+    });
+    there.map(|file| (file.name.clone(), file.path.clone())).collect()
 }
 
 /// All of each file of a snapshot that is there.

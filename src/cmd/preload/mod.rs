@@ -5,7 +5,10 @@ mod fetch;
 mod gc;
 mod gpu;
 mod memory;
+mod nodes;
+mod peers;
 mod place;
+mod platform;
 mod progress;
 mod render;
 mod status;
@@ -52,6 +55,12 @@ pub struct Args {
     dry_run: bool,
     #[command(flatten)]
     memory: memory::MemoryArgs,
+    #[command(flatten)]
+    nodes: nodes::NodeArgs,
+    #[command(flatten)]
+    peers: peers::PeerArgs,
+    #[command(flatten)]
+    platform: platform::PlatformArgs,
 }
 
 /// Which store.
@@ -117,6 +126,9 @@ Examples:
   aictl preload Qwen/Qwen3-8B --gpu 0                    how fast does it come into a GPU?
   aictl preload Qwen/Qwen3-8B --max-age 1h -q            for cron
   aictl preload Qwen/Qwen3-8B --dry-run                  how much would it be?
+  aictl preload Qwen/Qwen3-8B --rank 0/4                 only what this pipeline rank needs
+  aictl preload Qwen/Qwen3-8B --nodes -l gpu=true --peer on all GPU nodes, from each other
+  aictl preload oss://models/llama --fluid               into Fluid's cache
   aictl preload status                                   what is where
   aictl preload gc --max-size 2TB --dry-run              what would have to go?"
     };
@@ -146,10 +158,51 @@ pub fn run(args: Args, settings: &Settings) -> Done {
         Some(What::Gc(args)) => return gc::run(args, settings),
         None => {}
     }
+    if args.platform.wanted() {
+        return platform::run(&args, settings);
+    }
+    if args.nodes.wanted() {
+        return nodes::run(&args, settings);
+    }
     if args.memory.wants_memory() && args.place.is_unset() && args.sources.iter().all(place::is_path) {
         return place::run(&args, settings);
     }
     fetch::run(&args, settings)
+}
+
+impl Args {
+    /// The flags that another node is to be given, too, as they would be typed.
+    fn flags_again(&self) -> Vec<String> {
+        let choice = &self.choice;
+        let mut again = Vec::new();
+        let mut flag = |name: &str, value: Option<String>| {
+            again.push(name.to_owned());
+            again.extend(value);
+        };
+        choice.include.iter().for_each(|glob| flag("--include", Some(glob.clone())));
+        choice.exclude.iter().for_each(|glob| flag("--exclude", Some(glob.clone())));
+        if let Some(age) = choice.max_age {
+            flag("--max-age", Some(seconds(age)));
+        }
+        flag("--connections", Some(choice.connections.to_string()));
+        flag("--max-memory", Some(choice.max_memory.0.to_string()));
+        flag("--stall-timeout", Some(seconds(choice.stall_timeout)));
+        flag("--retries", Some(choice.retries.to_string()));
+        // Somebody else's run there, such as one from cron, is waited for.
+        let wait = if choice.wait.0.is_zero() { "1h".to_owned() } else { seconds(choice.wait) };
+        flag("--wait", Some(wait));
+        choice.mount.iter().for_each(|(claim, at)| flag("--mount", Some(format!("{claim}={}", at.display()))));
+        if self.verify {
+            flag("--verify", None);
+        }
+        again.extend(self.memory.flags_again());
+        again
+    }
+}
+
+/// A length of time as it is typed: seconds.
+fn seconds(length: Length) -> String {
+    format!("{}s", length.0.as_secs_f64())
 }
 
 impl Place {
@@ -203,6 +256,7 @@ impl From<PreloadError> for Error {
     fn from(error: PreloadError) -> Error {
         let kind = match &error {
             PreloadError::Refused { .. } => Kind::Blind,
+            PreloadError::Listen { .. } => Kind::Failed,
             _ => Kind::Failed,
         };
         Error::told(kind, &error, error.hint())

@@ -131,6 +131,14 @@ impl Sink for Shown {
                 self.bars.total(have);
                 self.bars.done(&name);
             }
+            Event::PartDone { name, have_bytes, .. } => {
+                let have = state.reached(&name, have_bytes);
+                self.bars.total(have);
+                self.bars.done(&name);
+            }
+            Event::PeerBanned { peer, name } => {
+                self.bars.say(&format!("{peer} gave bytes that are not {name}'s: it is not asked any more"));
+            }
             Event::Changed { name } => {
                 state.reached(&name, 0);
                 self.bars.done(&name);
@@ -148,7 +156,28 @@ impl Sink for Shown {
             }
             Event::WarmProgress { resident_bytes, .. } => self.bars.total(resident_bytes),
             Event::WarmDone { .. } => self.bars.clear(),
-            Event::Connections { .. } => {}
+            Event::FleetPlanned { nodes, .. } => self.bars.start(&format!("{nodes} nodes"), 0, 0),
+            Event::NodeProgress { node, have_bytes, bytes } => self.bars.file(&node, bytes, have_bytes),
+            Event::FleetProgress { have_bytes, bytes, .. } => {
+                self.bars.extend(bytes);
+                self.bars.total(have_bytes);
+            }
+            Event::NodeTrouble { node, why } => self.bars.say(&format!("{node}: {why}")),
+            Event::NodeRetry { node, why } => {
+                self.bars.done(&node);
+                self.bars.say(&format!("{node} failed and is tried again: {why}"));
+            }
+            Event::NodeDone { node, state, why } => {
+                self.bars.done(&node);
+                if let Some(why) = why {
+                    self.bars.say(&format!("{node} {state}: {why}"));
+                }
+            }
+            Event::Step { kind, name, phase, detail } => {
+                let detail = detail.map_or_else(String::new, |detail| format!(" ({detail})"));
+                self.bars.say(&format!("{kind} {name}: {phase}{detail}"));
+            }
+            Event::NodeStarted { .. } | Event::Connections { .. } => {}
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use super::super::settings::Settings;
 use crate::preload::gc::Verdict;
+use crate::preload::nodes::{NodeReport, NodeState, Planned};
+use crate::preload::platform;
 use crate::preload::snapshot::State;
 use crate::preload::{Model, Plan};
 use crate::view::style::{self, paint};
@@ -115,6 +117,93 @@ pub fn plans(plans: &[Plan], settings: &Settings) -> String {
     }
     parts.push("Nothing was changed.".to_owned());
     parts.join("\n\n")
+}
+
+/// What would be done on nodes.
+pub fn fleet_plan(planned: &[Planned], left_out: &[(String, String)], at_once: usize, settings: &Settings) -> String {
+    let mut table = Table::new(&[("NODE", Align::Flexible), ("JOB", Align::Left), ("ACTION", Align::Left)]);
+    for one in planned {
+        table.row([one.node.clone(), one.job.clone(), one.action.name().to_owned()]);
+    }
+    for (node, why) in left_out {
+        table.row([node.clone(), String::new(), format!("none: {why}")]);
+    }
+    let colour = |row: usize| if row >= planned.len() { style::WARN } else { anstyle::Style::new() };
+    let page = page(&table, settings.ui.width(), settings.ui.unicode(), colour);
+    format!("{page}\n\nAt most {at_once} at once. Nothing was changed; -o yaml prints the manifests.")
+}
+
+/// What became of nodes.
+pub fn fleet(reports: &[NodeReport], settings: &Settings) -> String {
+    let mut table = Table::new(&[
+        ("NODE", Align::Flexible),
+        ("STATE", Align::Left),
+        ("SIZE", Align::Right),
+        ("FETCHED", Align::Right),
+        ("FROM-PEERS", Align::Right),
+        ("TIME", Align::Right),
+        ("TRIES", Align::Right),
+        ("WHY", Align::Flexible),
+    ]);
+    let bytes = |bytes: u64| human::cell(&human::bytes(bytes));
+    for report in reports {
+        table.row([
+            report.node.clone(),
+            report.state.name().to_owned(),
+            size(report).map_or_else(|| "unknown".to_owned(), bytes),
+            bytes(report.fetched_bytes),
+            bytes(report.peer_bytes),
+            human::cell(&human::seconds(report.seconds)),
+            human::count(u64::from(report.tries)),
+            report.why.clone().unwrap_or_default(),
+        ]);
+    }
+    let colour = |row: usize| match reports.get(row).map(|report| report.state) {
+        Some(NodeState::Done) => anstyle::Style::new(),
+        Some(NodeState::Blind) => style::WARN,
+        _ => style::BAD,
+    };
+    page(&table, settings.ui.width(), settings.ui.unicode(), colour)
+}
+
+/// What would be done with a platform's objects.
+pub fn platform_plan(planned: &[platform::Planned], settings: &Settings) -> String {
+    let mut table = Table::new(&[("KIND", Align::Left), ("NAME", Align::Flexible), ("ACTION", Align::Left)]);
+    for one in planned {
+        table.row([one.kind.clone(), one.name.clone(), one.action.name().to_owned()]);
+    }
+    let page = page(&table, settings.ui.width(), settings.ui.unicode(), |_| anstyle::Style::new());
+    format!("{page}\n\nNothing was changed; -o yaml prints the manifests.")
+}
+
+/// How a platform's objects stand.
+pub fn platform(steps: &[platform::Step], settings: &Settings) -> String {
+    let columns = [
+        ("KIND", Align::Left),
+        ("NAME", Align::Flexible),
+        ("ACTION", Align::Left),
+        ("PHASE", Align::Left),
+        ("DETAIL", Align::Flexible),
+    ];
+    let mut table = Table::new(&columns);
+    for step in steps {
+        let detail = step.detail.clone().unwrap_or_default();
+        table.row([step.kind.clone(), step.name.clone(), step.action.name().to_owned(), step.phase.clone(), detail]);
+    }
+    let colour = |row: usize| match steps.get(row) {
+        Some(step) if step.done => anstyle::Style::new(),
+        _ => style::BAD,
+    };
+    page(&table, settings.ui.width(), settings.ui.unicode(), colour)
+}
+
+/// Bytes of a node's models: a run that had nothing to do planned nothing, but has them.
+fn size(report: &NodeReport) -> Option<u64> {
+    let models = report.models.as_ref().and_then(|models| models.as_array());
+    let sum = |models: &Vec<serde_json::Value>| {
+        models.iter().filter_map(|model| model["bytes"].as_u64()).fold(0, u64::saturating_add)
+    };
+    models.map(sum).or(report.bytes)
 }
 
 /// What goes, or went.

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -12,10 +13,12 @@ use sha2::{Digest, Sha256};
 
 use super::super::error::PreloadError;
 use super::super::origin::{Place, Remote};
+use super::super::portion;
 use super::super::source::hex;
 use super::super::store::Repository;
 use super::super::store::journal::{self, Journal};
 use super::super::store::manifest::Stamp;
+use super::super::tensors::Header;
 
 /// Bytes read at a time to be hashed.
 const PIECE: usize = 1 << 20;
@@ -33,7 +36,12 @@ pub struct Arrival {
     pub file: File,
     /// How far its ranges are.
     pub journal: Journal,
+    /// Whether other nodes are asked for it.
+    pub asks_peers: bool,
     repository: Repository,
+    /// What of it is wanted, if not all.
+    need: Option<Vec<Range<u64>>>,
+    givers: Mutex<Vec<(usize, String)>>,
     hashing: Mutex<Hashing>,
     ended: AtomicBool,
 }
@@ -64,12 +72,34 @@ pub enum End {
     Changed,
 }
 
+/// A file to be fetched.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// What it is.
+    pub remote: Remote,
+    /// What of it, if not all: ranges in order.
+    pub need: Option<Vec<Range<u64>>>,
+    /// Whether other nodes may be asked for it.
+    pub asks_peers: bool,
+}
+
+fn length(range: &Range<u64>) -> u64 {
+    range.end - range.start
+}
+
+/// How far from its start a range must be there for what is needed of it.
+fn cut(need: &[Range<u64>], range: &Range<u64>) -> u64 {
+    let inside = need.iter().filter(|part| part.start < range.end && part.end > range.start && part.start < part.end);
+    inside.map(|part| part.end.min(range.end) - range.start).max().unwrap_or(0)
+}
+
 impl Arrival {
     /// Opens what is there of a file, or begins it.
     ///
     /// # Errors
     /// If there is no room, or the store can't be written.
-    pub fn open(repository: &Repository, remote: Remote) -> Result<Arrival, PreloadError> {
+    pub fn open(repository: &Repository, wanted: Wanted) -> Result<Arrival, PreloadError> {
+        let Wanted { remote, need, asks_peers } = wanted;
         let path = repository.incomplete(&remote.digest);
         let failed = |what: &'static str| {
             let path = path.clone();
@@ -93,7 +123,12 @@ impl Arrival {
         if fresh {
             journal.reset();
             file.set_len(0).map_err(failed("empty"))?;
-            if let Err(error) = journal::reserve(&file, remote.bytes) {
+            // Of a file with holes only what comes takes room.
+            let reserved = match need {
+                Some(_) => file.set_len(remote.bytes),
+                None => journal::reserve(&file, remote.bytes),
+            };
+            if let Err(error) = reserved {
                 // A full disk is not filled further by what can't be used.
                 let _ = (fs::remove_file(&path), fs::remove_file(repository.journal(&remote.digest)));
                 return Err(failed("reserve room for")(error));
@@ -111,7 +146,56 @@ impl Arrival {
             }),
             piece: vec![0; PIECE.min(usize::try_from(remote.bytes).unwrap_or(PIECE))],
         });
-        Ok(Arrival { remote, file, journal, repository: repository.clone(), hashing, ended: AtomicBool::new(false) })
+        // One request brings it, and without a journal nobody would know what is there.
+        let mut need = need.filter(|_| remote.bytes > range);
+        let all = |need: &Vec<Range<u64>>| {
+            (0..journal.count()).all(|index| {
+                cut(need, &journal.range(index)).max(journal.written(index)) == length(&journal.range(index))
+            })
+        };
+        if need.as_ref().is_some_and(all) {
+            need = None;
+        }
+        let (repository, givers) = (repository.clone(), Mutex::default());
+        let asks_peers = asks_peers && need.is_none() && !matches!(remote.place, Place::File { .. });
+        let ended = AtomicBool::new(false);
+        Ok(Arrival { remote, file, journal, asks_peers, repository, need, givers, hashing, ended })
+    }
+
+    /// Whether only a part of it is wanted.
+    pub fn is_part(&self) -> bool {
+        self.need.is_some()
+    }
+
+    /// How many bytes of a range are wanted, from its start.
+    pub fn wanted(&self, index: usize) -> u64 {
+        let range = self.journal.range(index);
+        self.need.as_ref().map_or(length(&range), |need| cut(need, &range))
+    }
+
+    /// How many bytes of all ranges.
+    pub fn wanted_bytes(&self) -> u64 {
+        (0..self.journal.count()).map(|index| self.wanted(index)).sum()
+    }
+
+    /// A range came from another node.
+    pub fn given_by(&self, index: usize, address: String) {
+        self.givers.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((index, address));
+    }
+
+    /// Which ranges came from other nodes.
+    pub fn givers(&self) -> Vec<(Range<u64>, String)> {
+        let givers = self.givers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        givers.iter().map(|(index, address)| (self.journal.range(*index), address.clone())).collect()
+    }
+
+    /// Makes what came of a part last over a power failure.
+    ///
+    /// # Errors
+    /// If it can't be forced to disk.
+    pub fn settle(&self) -> Result<(), PreloadError> {
+        let path = || self.repository.incomplete(&self.remote.digest);
+        self.journal.sync(|| self.file.sync_data()).map_err(|error| PreloadError::store("force to disk", path(), error))
     }
 
     /// Writes bytes of a range that is `written` bytes far, and says so in the journal.
@@ -217,6 +301,20 @@ impl Arrival {
                     quarantine,
                 })));
             }
+        }
+        if portion::has_tensors(&self.remote.name)
+            && self.remote.bytes > 0
+            && let Err(error) = Header::read(&self.file)
+        {
+            // Loaders trust it: sizes that lie lead them out of the file or out of memory.
+            let path = self.repository.incomplete(&self.remote.digest);
+            let quarantine = quarantine(&self.repository, &self.remote.digest, &path)?;
+            let _ = fs::remove_file(self.repository.journal(&self.remote.digest));
+            return Ok(Some(End::Wrong(PreloadError::Header {
+                name: self.remote.name.clone(),
+                why: error.to_string(),
+                quarantine,
+            })));
         }
         Ok(None)
     }

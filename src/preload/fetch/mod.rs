@@ -6,7 +6,9 @@ mod hashers;
 mod pace;
 mod range;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -16,11 +18,12 @@ use tokio::task::JoinSet;
 
 use super::error::PreloadError;
 use super::event::{Event, Sink};
-use super::origin::{Origin, ReadError, Remote};
+use super::origin::{Origin, ReadError};
+use super::peer::Peers;
 use super::store::Repository;
 use super::store::manifest::Stamp;
-pub use arrival::quarantine;
-use arrival::{Arrival, End};
+use arrival::End;
+pub use arrival::{Arrival, Wanted, quarantine};
 use hashers::{Hashers, Said};
 pub use pace::pause;
 use pace::{Limit, Pace};
@@ -65,8 +68,10 @@ pub struct Arrived {
 /// What came of a fetch.
 #[derive(Debug, Default)]
 pub struct Fetched {
-    /// Bytes that came.
+    /// Bytes that came from the source.
     pub bytes: u64,
+    /// Bytes that came from other nodes.
+    pub peer_bytes: u64,
     /// Files that changed at their source: to be listed anew.
     pub changed: Vec<String>,
     /// Files that were not what was promised.
@@ -92,8 +97,9 @@ fn hasher_count() -> usize {
 /// If the store fails, or the source does, again and again. What came stays, for the next run.
 pub async fn fetch(
     origin: Arc<Origin>,
+    peers: Option<Arc<Peers>>,
     repository: &Repository,
-    wanted: Vec<Remote>,
+    wanted: Vec<Wanted>,
     manner: &Manner,
     sink: &dyn Sink,
     arrived: &mut (dyn FnMut(Arrived) + Send),
@@ -103,6 +109,8 @@ pub async fn fetch(
         limit: manner.limit_rate.map(|rate| Mutex::new(Limit::new(rate))),
         stall: manner.stall,
         fetched: AtomicU64::new(0),
+        peers,
+        from_peers: AtomicU64::new(0),
     });
     let (hashers, heard) = Hashers::start(hasher_count());
     let mut work = Work {
@@ -116,6 +124,7 @@ pub async fn fetch(
         ready: VecDeque::new(),
         later: Vec::new(),
         moving: BTreeMap::new(),
+        suspects: BTreeMap::new(),
         running: JoinSet::new(),
         pace: Pace::new(manner.connections()),
         quiet_until: None,
@@ -124,6 +133,7 @@ pub async fn fetch(
     };
     let ended = work.run(arrived).await;
     work.done.bytes = shared.fetched.load(Ordering::Relaxed);
+    work.done.peer_bytes = shared.from_peers.load(Ordering::Relaxed);
     ended.map(|()| work.done)
 }
 
@@ -136,6 +146,9 @@ struct Job {
     /// How far it was at the last failure.
     written: u64,
 }
+
+/// Which ranges came from which peers.
+type Givers = Vec<(Range<u64>, String)>;
 
 struct Moving {
     arrival: Arc<Arrival>,
@@ -150,10 +163,12 @@ struct Work<'a> {
     sink: &'a dyn Sink,
     hashers: Hashers,
     heard: UnboundedReceiver<Said>,
-    left: VecDeque<Remote>,
+    left: VecDeque<Wanted>,
     ready: VecDeque<Job>,
     later: Vec<(Instant, Job)>,
     moving: BTreeMap<usize, Moving>,
+    /// Files that came from peers and were wrong, by digest: where the wrong bytes are, and whose.
+    suspects: BTreeMap<String, (PathBuf, Givers)>,
     running: JoinSet<(Job, Result<(), Failure>)>,
     pace: Pace,
     quiet_until: Option<Instant>,
@@ -180,12 +195,12 @@ impl Work<'_> {
                     })?;
                     self.range_ended(job, ended)?;
                 }
-                Some((arrival, end)) = self.heard.recv() => self.file_ended(&arrival, end?, arrived),
+                Some((arrival, end)) = self.heard.recv() => self.file_ended(&arrival, end?, arrived)?,
                 _ = tick.tick() => {
                     self.tell();
                     let (since, before) = looked;
                     if since.elapsed() >= LOOK {
-                        let now = self.shared.fetched.load(Ordering::Relaxed);
+                        let now = self.shared.came();
                         let rate = (now - before) as f64 / since.elapsed().as_secs_f64();
                         let busy = self.running.len() >= self.pace.target() && self.quiet_until.is_none();
                         self.pace.look(rate, busy && self.manner.limit_rate.is_none());
@@ -223,18 +238,26 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn open(&mut self, remote: Remote) -> Result<(), PreloadError> {
-        let arrival = Arc::new(Arrival::open(self.repository, remote)?);
+    fn open(&mut self, wanted: Wanted) -> Result<(), PreloadError> {
+        let arrival = Arc::new(Arrival::open(self.repository, wanted)?);
         let file = self.next_number;
         self.next_number += 1;
         let journal = &arrival.journal;
         let have_bytes = journal.total();
-        let holes: Vec<usize> = (0..journal.count())
-            .filter(|&index| journal.written(index) < journal.range(index).end - journal.range(index).start)
-            .collect();
-        let (name, bytes) = (arrival.remote.name.clone(), arrival.remote.bytes);
-        self.sink.event(Event::FileStarted { name, bytes, have_bytes });
-        if have_bytes > 0 || holes.is_empty() {
+        let mut holes: Vec<usize> =
+            (0..journal.count()).filter(|&index| journal.written(index) < arrival.wanted(index)).collect();
+        if let Some(peers) = self.shared.peers.as_ref().filter(|_| arrival.asks_peers) {
+            peers.shelf.arriving(&arrival);
+            // First what others wait for.
+            holes.sort_by_cached_key(|&index| !peers.owns(&arrival.remote.digest, index));
+        }
+        let (name, bytes) = (arrival.remote.name.clone(), arrival.wanted_bytes());
+        self.sink.event(Event::FileStarted { name, bytes, have_bytes: have_bytes.min(bytes) });
+        if arrival.is_part() && holes.is_empty() {
+            self.part_ended(&arrival)?;
+            return Ok(());
+        }
+        if !arrival.is_part() && (have_bytes > 0 || holes.is_empty()) {
             self.hashers.advance(file, &arrival);
         }
         let job = |range: usize| Job { file, range, failures: 0, written: arrival.journal.written(range) };
@@ -243,12 +266,26 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// What was wanted of a file is here.
+    fn part_ended(&mut self, arrival: &Arrival) -> Result<(), PreloadError> {
+        arrival.settle()?;
+        let (name, bytes) = (arrival.remote.name.clone(), arrival.wanted_bytes());
+        self.sink.event(Event::PartDone { name, bytes, have_bytes: bytes });
+        Ok(())
+    }
+
     fn range_ended(&mut self, job: Job, ended: Result<(), Failure>) -> Result<(), PreloadError> {
         let Some(moving) = self.moving.get_mut(&job.file) else { return Ok(()) };
         let failure = match ended {
             Ok(()) => {
                 moving.ranges_left -= 1;
-                self.hashers.advance(job.file, &moving.arrival);
+                if !moving.arrival.is_part() {
+                    self.hashers.advance(job.file, &moving.arrival);
+                } else if moving.ranges_left == 0 {
+                    let arrival = Arc::clone(&moving.arrival);
+                    self.moving.remove(&job.file);
+                    self.part_ended(&arrival)?;
+                }
                 return Ok(());
             }
             Err(failure) => failure,
@@ -297,30 +334,74 @@ impl Work<'_> {
         self.ready.retain(|job| job.file != file);
         self.later.retain(|(_, job)| job.file != file);
         moving.arrival.discard();
+        if let Some(peers) = &self.shared.peers {
+            peers.shelf.withdraw(&moving.arrival.remote.digest);
+        }
         let name = moving.arrival.remote.name.clone();
         self.sink.event(Event::Changed { name: name.clone() });
         self.done.changed.push(name);
     }
 
-    fn file_ended(&mut self, arrival: &Arc<Arrival>, end: End, arrived: &mut (dyn FnMut(Arrived) + Send)) {
+    fn file_ended(
+        &mut self,
+        arrival: &Arc<Arrival>,
+        end: End,
+        arrived: &mut (dyn FnMut(Arrived) + Send),
+    ) -> Result<(), PreloadError> {
         let number =
             self.moving.iter().find(|(_, moving)| Arc::ptr_eq(&moving.arrival, arrival)).map(|(number, _)| *number);
-        let Some(number) = number else { return };
+        let Some(number) = number else { return Ok(()) };
         let (name, bytes) = (arrival.remote.name.clone(), arrival.remote.bytes);
+        let digest = arrival.remote.digest.clone();
         match end {
             End::Whole { sha256, stamp } => {
                 self.moving.remove(&number);
+                if let Some(peers) = &self.shared.peers {
+                    peers.shelf.whole(&digest, self.repository.blob(&digest));
+                    self.find_liars(arrival);
+                }
                 self.sink.event(Event::FileDone { name, bytes, sha256: sha256.clone() });
-                arrived(Arrived { digest: arrival.remote.digest.clone(), sha256, stamp });
+                arrived(Arrived { digest, sha256, stamp });
             }
             End::Wrong(error) => {
                 self.moving.remove(&number);
-                if let PreloadError::Checksum { quarantine, .. } = &error {
-                    self.sink.event(Event::Quarantined { name, path: quarantine.display().to_string() });
+                if let Some(peers) = &self.shared.peers {
+                    peers.shelf.withdraw(&digest);
                 }
-                self.done.wrong.push(error);
+                let quarantine = match &error {
+                    PreloadError::Checksum { quarantine, .. } | PreloadError::Header { quarantine, .. } => {
+                        self.sink.event(Event::Quarantined { name, path: quarantine.display().to_string() });
+                        quarantine.clone()
+                    }
+                    _ => PathBuf::new(),
+                };
+                let givers = arrival.givers();
+                if givers.is_empty() {
+                    self.done.wrong.push(error);
+                } else {
+                    // Not the source's fault, maybe: once more, from it alone.
+                    let aside = quarantine.with_extension("from-peers");
+                    let _ = std::fs::rename(&quarantine, &aside);
+                    self.suspects.insert(digest, (aside, givers));
+                    self.open(Wanted { remote: arrival.remote.clone(), need: None, asks_peers: false })?;
+                }
             }
             End::Changed => self.drop_changed(number),
+        }
+        Ok(())
+    }
+
+    /// A file that was wrong with what peers gave is right now: whose bytes were others?
+    fn find_liars(&mut self, arrival: &Arrival) {
+        let Some((wrong, givers)) = self.suspects.remove(&arrival.remote.digest) else { return };
+        let Some(peers) = &self.shared.peers else { return };
+        let Ok(wrong) = std::fs::File::open(wrong) else { return };
+        let mut banned = BTreeSet::new();
+        for (range, peer) in givers {
+            if !same(&wrong, &arrival.file, range) && banned.insert(peer.clone()) {
+                peers.ban(&peer);
+                self.sink.event(Event::PeerBanned { peer, name: arrival.remote.name.clone() });
+            }
         }
     }
 
@@ -329,9 +410,26 @@ impl Work<'_> {
             let have_bytes = moving.arrival.journal.total();
             if have_bytes != moving.told {
                 moving.told = have_bytes;
-                let (name, bytes) = (moving.arrival.remote.name.clone(), moving.arrival.remote.bytes);
-                self.sink.event(Event::Progress { name, have_bytes, bytes });
+                let (name, bytes) = (moving.arrival.remote.name.clone(), moving.arrival.wanted_bytes());
+                self.sink.event(Event::Progress { name, have_bytes: have_bytes.min(bytes), bytes });
             }
         }
     }
+}
+
+/// Whether two files have the same bytes in a range; what can't be read is not the same.
+fn same(one: &std::fs::File, other: &std::fs::File, range: Range<u64>) -> bool {
+    use std::os::unix::fs::FileExt;
+    let (mut here, mut there) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+    let mut at = range.start;
+    while at < range.end {
+        let length = usize::try_from(range.end - at).map_or(here.len(), |left| left.min(here.len()));
+        let read =
+            one.read_exact_at(&mut here[..length], at).and_then(|()| other.read_exact_at(&mut there[..length], at));
+        if read.is_err() || here[..length] != there[..length] {
+            return false;
+        }
+        at += length as u64;
+    }
+    true
 }

@@ -10,6 +10,7 @@ use futures::StreamExt;
 
 use super::super::error::PreloadError;
 use super::super::origin::{Origin, Place, ReadError};
+use super::super::peer::{Asked, Peers};
 use super::arrival::Arrival;
 use super::pace::Limit;
 
@@ -25,8 +26,19 @@ pub struct Shared {
     pub limit: Option<Mutex<Limit>>,
     /// Time without a byte after which a request is given up.
     pub stall: Duration,
-    /// Bytes that came.
+    /// Bytes that came from the source.
     pub fetched: AtomicU64,
+    /// Other nodes, which are asked first.
+    pub peers: Option<Arc<Peers>>,
+    /// Bytes that came from them.
+    pub from_peers: AtomicU64,
+}
+
+impl Shared {
+    /// Bytes that came, from wherever.
+    pub fn came(&self) -> u64 {
+        self.fetched.load(Ordering::Relaxed) + self.from_peers.load(Ordering::Relaxed)
+    }
 }
 
 /// Why a range is not whole.
@@ -51,17 +63,20 @@ pub async fn fetch(shared: Arc<Shared>, arrival: Arc<Arrival>, index: usize) -> 
         let copied = tokio::task::spawn_blocking(move || copy(&shared, &arrival, index, &path)).await;
         return copied.unwrap_or_else(|_| Err(ReadError::Final("the copy was given up".to_owned()).into()));
     }
+    if from_peers(&shared, &arrival, index).await.map_err(Failure::Store)? {
+        return Ok(());
+    }
     let range = arrival.journal.range(index);
     if !arrival.remote.in_ranges {
         // It comes from its start only.
         arrival.journal.mark(index, 0);
     }
     let mut written = arrival.journal.written(index);
-    let wanted = range.start + written..range.end;
+    let length = arrival.wanted(index);
+    let wanted = range.start + written..range.start + length;
     let stalled = || ReadError::passing(format!("no byte for {} s", shared.stall.as_secs_f64()));
     let started = tokio::time::timeout(shared.stall, shared.origin.read(&arrival.remote, wanted)).await;
     let mut stream = started.map_err(|_| stalled())??;
-    let length = range.end - range.start;
     while written < length {
         let next = tokio::time::timeout(shared.stall, stream.next()).await.map_err(|_| stalled())?;
         let Some(bytes) = next else {
@@ -76,7 +91,30 @@ pub async fn fetch(shared: Arc<Shared>, arrival: Arc<Arrival>, index: usize) -> 
         shared.fetched.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         pause(&shared, bytes.len()).await;
     }
+    if let Some(peers) = &shared.peers {
+        peers.shelf.moved(length);
+    }
     Ok(())
+}
+
+/// Asks other nodes for what a range lacks; whether it is whole now. What comes from them is not
+/// subject to the limit of the rate, which spares the source.
+async fn from_peers(shared: &Shared, arrival: &Arrival, index: usize) -> Result<bool, PreloadError> {
+    let Some(peers) = shared.peers.as_ref().filter(|_| arrival.asks_peers) else { return Ok(false) };
+    let range = arrival.journal.range(index);
+    let written = arrival.journal.written(index);
+    let part = range.start + written..range.end;
+    let bytes = part.end - part.start;
+    let write = |bytes: &[u8]| arrival.write(index, written, bytes);
+    match peers.ask(&arrival.remote.digest, index, part, &write).await? {
+        Asked::Given(address) => {
+            arrival.given_by(index, address);
+            shared.from_peers.fetch_add(bytes, Ordering::Relaxed);
+            peers.shelf.moved(bytes);
+            Ok(true)
+        }
+        Asked::Nobody => Ok(false),
+    }
 }
 
 async fn pause(shared: &Shared, bytes: usize) {
@@ -95,7 +133,7 @@ fn copy(shared: &Shared, arrival: &Arrival, index: usize, path: &std::path::Path
     };
     let source = File::open(path).map_err(trouble)?;
     let range = arrival.journal.range(index);
-    let length = range.end - range.start;
+    let length = arrival.wanted(index);
     let mut written = arrival.journal.written(index);
     let mut by_kernel = true;
     let mut piece = Vec::new();

@@ -23,6 +23,9 @@ use super::name;
 use super::source::{Source, hex};
 pub use files::expand;
 
+/// Failures of a small read that are too many.
+const PATIENCE: u32 = 4;
+
 /// One file of a listing.
 #[derive(Debug, Clone)]
 pub struct Remote {
@@ -223,6 +226,46 @@ impl Origin {
             return Err(PreloadError::Nothing { source_name: self.source.to_string(), what });
         }
         Ok(listing)
+    }
+
+    /// A small part of a file, wherever it is.
+    ///
+    /// # Errors
+    /// If it can't be had.
+    pub async fn bytes(&self, remote: &Remote, range: Range<u64>) -> Result<Vec<u8>, PreloadError> {
+        let mut failures = 0;
+        loop {
+            match self.try_bytes(remote, range.clone()).await {
+                Err(ReadError::Passing { wait, .. }) if failures < PATIENCE => {
+                    failures += 1;
+                    tokio::time::sleep(super::fetch::pause(failures, wait, fastrand::f64())).await;
+                }
+                other => return other.map_err(|error| error.into_error(&self.source, &remote.name)),
+            }
+        }
+    }
+
+    async fn try_bytes(&self, remote: &Remote, range: Range<u64>) -> Result<Vec<u8>, ReadError> {
+        let length = usize::try_from(range.end - range.start).map_err(|_| ReadError::NoRanges)?;
+        if let Place::File { path, .. } = &remote.place {
+            let mut bytes = vec![0; length];
+            let read = std::fs::File::open(path)
+                .and_then(|file| std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, range.start));
+            return read.map(|()| bytes).map_err(|error| ReadError::Final(error.to_string()));
+        }
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut bytes = Vec::new();
+        let mut stream = self.read(remote, range).await?;
+        while bytes.len() < length {
+            match futures::StreamExt::next(&mut stream).await {
+                Some(chunk) => bytes.extend_from_slice(&chunk?),
+                None => return Err(ReadError::passing("it ended early")),
+            }
+        }
+        bytes.truncate(length);
+        Ok(bytes)
     }
 
     /// Starts to read a part of a file that is on no mount.

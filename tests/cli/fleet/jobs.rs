@@ -1,58 +1,15 @@
 //! Logs of jobs, read through the API server from a kubelet that has nothing but logs.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
-
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::scene::Scene;
-
-struct Kubelet {
-    child: Child,
-    port: u16,
-}
-
-impl Kubelet {
-    fn start(scene: &Scene) -> Kubelet {
-        let file = |name: &str| scene.place.path(name).display().to_string();
-        let made = Command::new("openssl")
-            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"])
-            .args([
-                "-addext",
-                "subjectAltName=IP:127.0.0.1",
-                "-keyout",
-                &file("kubelet.key"),
-                "-out",
-                &file("kubelet.crt"),
-            ])
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        std::fs::create_dir_all(scene.place.path("logs")).unwrap();
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/kubelet.py");
-        let mut child = Command::new("/usr/bin/python3")
-            .args([script, &file("logs"), &file("kubelet.crt"), &file("kubelet.key")])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Kubelet { child, port: line.trim().parse().unwrap() }
-    }
-}
-
-impl Drop for Kubelet {
-    fn drop(&mut self) {
-        let _ = (self.child.kill(), self.child.wait());
-    }
-}
+use crate::support::kubelet::Kubelet;
 
 #[test]
 fn a_collective_that_hung_is_found_in_the_logs_of_its_job() {
     let Some(scene) = Scene::new("logs") else { return };
-    let kubelet = Kubelet::start(&scene);
+    let kubelet = Kubelet::start(&scene.place.path(""));
     let at = json!({"addresses": [{"type": "InternalIP", "address": "127.0.0.1"}], "daemonEndpoints": {"kubeletEndpoint": {"Port": kubelet.port}}});
     let node = scene.node_with("n", at);
     scene.findings(&node, SignedDuration::ZERO, &[]);

@@ -45,6 +45,22 @@ fn an_overloaded_server_is_given_rest() {
     survives(|_, number| (number < 2).then_some(Fault::Status(429, Some(1))), &[]);
 }
 
+/// A server that says a part is behind the end has another file than it listed: it is listed anew.
+#[test]
+fn a_part_that_is_not_there_is_listed_anew() {
+    survives(|_, number| (number == 1).then_some(Fault::Status(416, None)), &[]);
+}
+
+#[test]
+fn files_without_bytes_are_files() {
+    let environment = TestEnvironment::new();
+    let files = [("a.bin", Vec::new(), true), ("b/c.txt", Vec::new(), false), ("d.json", b"{}".to_vec(), false)];
+    let hub = Hub::with("org/model", &files);
+    let ran = run(&environment, &hub, &["org/model"]);
+    assert_eq!(ran.status, Some(0), "{ran}");
+    assert_eq!(snapshot(&repository(&environment)), wanted(&files));
+}
+
 #[test]
 fn a_signed_address_that_ran_out_is_asked_for_anew() {
     survives(

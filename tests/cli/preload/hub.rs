@@ -5,15 +5,15 @@ use std::fs;
 use super::super::environment::TestEnvironment;
 use super::super::support;
 use super::super::support::http::{COMMIT, Hub, git_digest, noise, sha256};
-use super::{command, repository, run, snapshot, wanted};
+use super::{command, repository, run, shard, snapshot, wanted};
 
 fn files() -> Vec<(&'static str, Vec<u8>, bool)> {
     vec![
         ("config.json", b"{\"model_type\": \"test\"}".to_vec(), false),
         ("empty.txt", Vec::new(), false),
         ("also_empty.txt", Vec::new(), false),
-        ("model-00001-of-00002.safetensors", noise(20_000_003, 1), true),
-        ("model-00002-of-00002.safetensors", noise(9_000_000, 2), true),
+        ("model-00001-of-00002.safetensors", shard(20_000_003, 1), true),
+        ("model-00002-of-00002.safetensors", shard(9_000_000, 2), true),
         ("original/params.json", b"{}".to_vec(), false),
         ("original/consolidated.pth", noise(100_000, 3), true),
     ]

@@ -5,13 +5,18 @@ mod faults;
 mod gc;
 mod hub;
 mod kill;
+mod nodes;
+mod parts;
+mod peers;
+mod platform;
 mod sources;
+mod town;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::environment::{Ran, TestEnvironment};
-use super::support::http::Hub;
+use super::support::http::{Hub, noise};
 
 /// aictl preload for a hub's repository, into the directory "store".
 fn command(environment: &TestEnvironment, hub: &Hub, arguments: &[&str]) -> Command {
@@ -63,4 +68,35 @@ fn wanted(files: &[(&str, Vec<u8>, bool)]) -> Vec<(String, Vec<u8>)> {
     let mut wanted: Vec<_> = files.iter().map(|(name, content, _)| ((*name).to_owned(), content.clone())).collect();
     wanted.sort();
     wanted
+}
+
+/// A safetensors file with tensors of bytes.
+fn safetensors(tensors: &[(String, Vec<u8>)]) -> Vec<u8> {
+    let mut entries = serde_json::Map::new();
+    let mut at = 0;
+    for (name, bytes) in tensors {
+        let end = at + bytes.len();
+        entries.insert(
+            name.clone(),
+            serde_json::json!({"dtype": "U8", "shape": [bytes.len()], "data_offsets": [at, end]}),
+        );
+        at = end;
+    }
+    let json = serde_json::Value::Object(entries).to_string();
+    let mut file = (json.len() as u64).to_le_bytes().to_vec();
+    file.extend_from_slice(json.as_bytes());
+    tensors.iter().for_each(|(_, bytes)| file.extend_from_slice(bytes));
+    file
+}
+
+/// A safetensors file of a length, with one tensor.
+fn shard(length: usize, seed: u64) -> Vec<u8> {
+    const HEADER: usize = 128;
+    let data = length - 8 - HEADER;
+    let json = serde_json::json!({"w": {"dtype": "U8", "shape": [data], "data_offsets": [0, data]}}).to_string();
+    let mut file = (HEADER as u64).to_le_bytes().to_vec();
+    // The format lets a header end with spaces.
+    file.extend_from_slice(format!("{json:<HEADER$}").as_bytes());
+    file.extend_from_slice(&noise(data, seed));
+    file
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::super::environment::{Ran, TestEnvironment};
 use super::super::support;
-use super::super::support::http::{Served, Server, noise, sha256};
-use super::contents;
+use super::super::support::http::{Fault, Served, Server, noise, sha256};
+use super::{contents, safetensors};
 
 fn path_of(environment: &TestEnvironment, ran: &Ran) -> std::path::PathBuf {
     assert_eq!(ran.status, Some(0), "{ran}");
@@ -59,28 +59,78 @@ fn an_index_page_is_a_directory() {
     assert!(found == [("a b.bin".to_owned(), noise(1000, 1)), ("sub/c.bin".to_owned(), noise(9_000_000, 2))]);
 }
 
-#[test]
-fn an_artifact_of_a_registry_needs_a_token() {
-    let environment = TestEnvironment::new();
+/// A registry with one artifact, whose one layer has a file of a media type. It answers as the
+/// distribution spec's "token authentication" says: 401 with a challenge, until a token comes that
+/// its issuer gave for a password.
+fn registry(environment: &TestEnvironment, kind: &str, weights: &[u8]) -> (Server, String, String) {
     let server = Server::start();
-    let weights = noise(10_000_000, 1);
-    let sum = sha256(&weights);
+    let sum = sha256(weights);
     let manifest = serde_json::json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "artifactType": "application/vnd.cncf.model.manifest.v1+json",
         "layers": [{
-            "mediaType": "application/vnd.cncf.model.weight.v1.raw", "digest": format!("sha256:{sum}"), "size": weights.len(),
+            "mediaType": kind, "digest": format!("sha256:{sum}"), "size": weights.len(),
             "annotations": {"org.cncf.model.filepath": "weights/model.safetensors"}}]
     })
     .to_string();
-    server.document("/v2/org/model/manifests/v1", &[], manifest.clone());
-    server.file(&format!("/v2/org/model/blobs/sha256:{sum}"), Served { etag: None, ..Served::new(weights.clone()) });
+    let challenge = format!("Bearer realm=\"{}/token\",service=\"registry\"", server.url());
+    let protected = |content: Vec<u8>| {
+        let mut served = Served { etag: None, ..Served::new(content) };
+        served.headers.push(("WWW-Authenticate".to_owned(), challenge.clone()));
+        served
+    };
+    server.file("/v2/org/model/manifests/v1", protected(manifest.clone().into_bytes()));
+    server.file(&format!("/v2/org/model/blobs/sha256:{sum}"), protected(weights.to_vec()));
+    server.file("/token", Served { etag: None, ..Served::new(br#"{"token": "of-the-issuer"}"#.to_vec()) });
     let host = server.url().replace("http://", "");
-    let ran = environment.run(["preload", &format!("oci://{host}/org/model:v1"), "--to", "store", "-o", "name"]);
+    let pair = "YWRhOmdlaGVpbQ=="; // ada:geheim
+    environment.write(".docker/config.json", format!(r#"{{"auths": {{"{host}": {{"auth": "{pair}"}}}}}}"#));
+    server.faults(move |request, _| {
+        let said = request.headers.get("authorization").map_or("", String::as_str);
+        let right = match request.target.strip_prefix("/token") {
+            Some(query) => {
+                said == format!("Basic {pair}")
+                    && query.contains("service=registry")
+                    && query.contains("org%2Fmodel%3Apull")
+            }
+            None => said == "Bearer of-the-issuer",
+        };
+        (!right).then_some(Fault::Status(401, None))
+    });
+    (server, host, sha256(manifest.as_bytes()))
+}
+
+#[test]
+fn an_artifact_of_a_registry_needs_a_token() {
+    let environment = TestEnvironment::new();
+    let weights = safetensors(&[("w".to_owned(), noise(10_000_000, 1))]);
+    let (server, host, digest) = registry(&environment, "application/vnd.cncf.model.weight.v1.raw", &weights);
+    let source = format!("oci://{host}/org/model:v1");
+    let ran = environment.run(["preload", &source, "--to", "store", "-o", "name"]);
     let path = path_of(&environment, &ran);
     assert!(contents(&path) == [("weights/model.safetensors".to_owned(), weights)]);
-    assert!(path.ends_with(format!("snapshots/{}", sha256(manifest.as_bytes()))));
+    assert!(path.ends_with(format!("snapshots/{digest}")));
+    for secret in ["geheim", "YWRhOmdlaGVpbQ", "of-the-issuer"] {
+        assert!(!ran.stdout.contains(secret) && !ran.stderr.contains(secret), "{ran}");
+    }
+    drop(server);
+    fs::remove_file(environment.path(".docker/config.json")).unwrap();
+    let other = TestEnvironment::new();
+    let (_server, host, _) = registry(&other, "application/vnd.cncf.model.weight.v1.raw", b"x");
+    fs::remove_file(other.path(".docker/config.json")).unwrap();
+    let ran = other.run(["preload", &format!("oci://{host}/org/model:v1"), "--to", "store"]);
+    assert!(ran.status == Some(4) && ran.stderr.contains("is refused"), "{ran}");
+}
+
+#[test]
+fn layers_that_are_archives_are_refused_by_name() {
+    for kind in ["application/vnd.cncf.model.weight.v1.tar", "application/vnd.cncf.model.weight.v1.tar+zstd"] {
+        let environment = TestEnvironment::new();
+        let (_server, host, _) = registry(&environment, kind, b"x");
+        let ran = environment.run(["preload", &format!("oci://{host}/org/model:v1"), "--to", "store"]);
+        assert!(ran.status == Some(1) && ran.stderr.contains("is an archive") && ran.stderr.contains(kind), "{ran}");
+    }
 }
 
 /// A program that ends with the test.

@@ -1,0 +1,296 @@
+//! One revision on its way: what is here of it, what is missing, the fetch, and the names in the end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::super::digest;
+use super::super::error::PreloadError;
+use super::super::event::Event;
+use super::super::fetch::{self, Fetched, Wanted};
+use super::super::origin::{Listing, Origin, Remote};
+use super::super::part::{Needs, Part, published};
+use super::super::store::manifest::{Entry, Manifest, Moment};
+use super::super::store::{Repository, keep_rate};
+use super::{Brought, Order, offer, ready};
+
+/// Time between two writes of the manifest while files arrive.
+const KEEP: Duration = Duration::from_secs(2);
+
+/// One revision on its way.
+pub struct Errand<'a> {
+    order: &'a Order<'a>,
+    repository: &'a Repository,
+    /// What the source has, and what of it is here.
+    pub manifest: Manifest,
+    remotes: Vec<Remote>,
+    repaired: Vec<String>,
+    was_ready: bool,
+    /// What is needed of files, where not all is.
+    needs: Option<(Part, Needs)>,
+}
+
+impl<'a> Errand<'a> {
+    /// Compares a listing with what is known here.
+    ///
+    /// # Errors
+    /// If the store can't be read, or nothing of the listing is wanted.
+    pub fn new(order: &'a Order<'a>, repository: &'a Repository, listing: Listing) -> Result<Errand<'a>, PreloadError> {
+        let before = Manifest::read(repository, &listing.revision)?;
+        let was_ready = before.is_some() && ready(order, repository, &listing.revision)?.is_some();
+        // What is known of blobs, from this revision and from others.
+        let mut known: BTreeMap<String, Entry> = BTreeMap::new();
+        for revision in Manifest::revisions(repository) {
+            for entry in Manifest::read(repository, &revision)?.into_iter().flat_map(|manifest| manifest.files) {
+                if entry.whole.is_some() {
+                    known.insert(entry.digest.clone(), entry);
+                }
+            }
+        }
+        let entry = |remote: &Remote| {
+            let known = known.get(&remote.digest).filter(|known| known.bytes == remote.bytes);
+            Entry {
+                name: remote.name.clone(),
+                bytes: remote.bytes,
+                digest: remote.digest.clone(),
+                etag: remote.etag.clone(),
+                sha256: remote.sha256.clone().or_else(|| known.and_then(|known| known.sha256.clone())),
+                wanted: order.choice.wants(&remote.name),
+                whole: known.and_then(|known| known.whole),
+            }
+        };
+        let files = listing.files.iter().map(entry).collect();
+        let mut manifest = Manifest::new(order.source.to_string(), listing.revision, files);
+        (manifest.include, manifest.exclude) = order.choice.texts().clone();
+        if manifest.wanted().next().is_none() {
+            let what = "no files that match".to_owned();
+            return Err(PreloadError::Nothing { source_name: order.source.to_string(), what });
+        }
+        Ok(Errand { order, repository, manifest, remotes: listing.files, repaired: Vec::new(), was_ready, needs: None })
+    }
+
+    fn remote(&self, digest: &str) -> Option<&Remote> {
+        self.remotes.iter().find(|remote| remote.digest == digest)
+    }
+
+    /// Finds out what of each file a choice of tensors needs.
+    ///
+    /// # Errors
+    /// If an index or a header can't be read at the source, or is not sound.
+    pub async fn narrow(&mut self, origin: &Origin, part: &Part) -> Result<(), PreloadError> {
+        let wanted: Vec<&Remote> = self.remotes.iter().filter(|remote| self.order.choice.wants(&remote.name)).collect();
+        let needs = Needs::of(origin, self.repository, &wanted, part).await?;
+        self.needs = Some((part.clone(), needs));
+        Ok(())
+    }
+
+    /// Finds out of each blob that is there whether it is right: those of other tools, those of a
+    /// run that was cut off, those that were touched, and all where that was asked for.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub fn adopt(&mut self) -> Result<(), PreloadError> {
+        let git: BTreeMap<&str, Option<&str>> =
+            self.remotes.iter().map(|remote| (remote.digest.as_str(), remote.git.as_deref())).collect();
+        let mut looked: BTreeMap<String, Option<Entry>> = BTreeMap::new();
+        let mut work: Vec<Entry> = Vec::new();
+        for entry in self.manifest.wanted() {
+            let unsure = self.order.verify || !entry.is_whole(self.repository);
+            if unsure && looked.insert(entry.digest.clone(), None).is_none() {
+                work.push(entry.clone());
+            }
+        }
+        let threads = std::thread::available_parallelism().map_or(2, usize::from).min(8);
+        let repository = self.repository;
+        let next = std::sync::atomic::AtomicUsize::new(0);
+        let results: Vec<Result<(Entry, bool), PreloadError>> = std::thread::scope(|scope| {
+            let look = || {
+                let mut found = Vec::new();
+                while let Some(entry) = work.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+                    let git = git.get(entry.digest.as_str()).copied().flatten();
+                    found.push(examine(repository, entry.clone(), git));
+                }
+                found
+            };
+            let threads: Vec<_> = (0..threads.min(work.len())).map(|_| scope.spawn(look)).collect();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
+        });
+        for result in results {
+            let (entry, damaged) = result?;
+            if damaged {
+                self.repaired.push(entry.name.clone());
+                let path = self.repository.private("quarantine").join(&entry.digest).display().to_string();
+                self.order.sink.event(Event::Quarantined { name: entry.name.clone(), path });
+            }
+            looked.insert(entry.digest.clone(), Some(entry));
+        }
+        for entry in &mut self.manifest.files {
+            if let Some(Some(seen)) = looked.get(&entry.digest) {
+                entry.whole = seen.whole;
+                entry.sha256.clone_from(&seen.sha256);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is to be fetched: one file of each digest.
+    fn missing(&self) -> Vec<Wanted> {
+        let mut seen = BTreeSet::new();
+        let lacking =
+            self.manifest.wanted().filter(|entry| entry.whole.is_none() && seen.insert(entry.digest.as_str()));
+        let mut missing: Vec<Wanted> = Vec::new();
+        for remote in lacking.filter_map(|entry| self.remote(&entry.digest)) {
+            let need = match &self.needs {
+                None => None,
+                Some((_, needs)) => match needs.of_file(&remote.name) {
+                    Some(need) => need,
+                    None => continue,
+                },
+            };
+            // A part is not worth the talk.
+            let asks_peers = self.order.peers.is_some() && need.is_none();
+            missing.push(Wanted { remote: remote.clone(), need, asks_peers });
+        }
+        // Small ones first: they wait for answers only, while the large ones need the line.
+        missing.sort_by_key(|wanted| wanted.remote.bytes > super::super::store::journal::range_length(0, true));
+        missing
+    }
+
+    /// Looks whether the disk has room for what is missing.
+    ///
+    /// # Errors
+    /// If not.
+    pub fn check_room(&self) -> Result<(), PreloadError> {
+        let missing = self.missing();
+        let needed = missing
+            .iter()
+            .map(|wanted| bytes_of(wanted).saturating_sub(reserved(self.repository, &wanted.remote.digest)));
+        let needed_bytes = needed.fold(0, u64::saturating_add);
+        let free_bytes = free_bytes(self.order.store.hub());
+        if needed_bytes > free_bytes {
+            return Err(PreloadError::Full { store: self.order.store.hub().to_owned(), needed_bytes, free_bytes });
+        }
+        Ok(())
+    }
+
+    /// Fetches what is missing.
+    ///
+    /// # Errors
+    /// If the source or the store fails; what came stays.
+    pub async fn fetch(&mut self, origin: Arc<Origin>) -> Result<Fetched, PreloadError> {
+        let missing = self.missing();
+        let all: u64 = self.manifest.wanted().map(|entry| entry.bytes).fold(0, u64::saturating_add);
+        let lacking = missing.iter().map(bytes_of).fold(0, u64::saturating_add);
+        let total = if self.needs.is_some() { lacking } else { all };
+        offer(self.order, self.repository, &self.manifest);
+        self.order.sink.event(Event::Planned {
+            source: self.manifest.source.clone(),
+            revision: self.manifest.revision.clone(),
+            files: self.manifest.wanted().count(),
+            bytes: total,
+            have_bytes: total.saturating_sub(lacking),
+        });
+        if missing.is_empty() {
+            return Ok(Fetched::default());
+        }
+        self.repository.create()?;
+        self.manifest.write(self.repository)?;
+        let mut kept = Instant::now();
+        let (manifest, repository) = (&mut self.manifest, self.repository);
+        let mut arrived = |file: fetch::Arrived| {
+            for entry in manifest.files.iter_mut().filter(|entry| entry.digest == file.digest) {
+                entry.whole = Some(file.stamp);
+                entry.sha256 = Some(file.sha256.clone());
+            }
+            if kept.elapsed() >= KEEP {
+                // What is lost of it is only hashed again.
+                let _ = manifest.write(repository);
+                kept = Instant::now();
+            }
+        };
+        let (manner, sink) = (self.order.manner, self.order.sink);
+        let started = Instant::now();
+        let peers = self.order.peers.cloned();
+        let fetched = fetch::fetch(origin, peers, repository, missing, manner, sink, &mut arrived).await;
+        if let Ok(fetched) = &fetched {
+            keep_rate(self.order.store, self.order.source.scheme(), fetched.bytes, started.elapsed());
+        } else {
+            let _ = self.manifest.write(self.repository);
+        }
+        fetched
+    }
+
+    /// Gives the names. `bytes` are those that came from the source and from other nodes.
+    ///
+    /// # Errors
+    /// If the store can't be written.
+    pub fn publish(self, fetched: Fetched, bytes: (u64, u64), since: Instant) -> Result<Brought, PreloadError> {
+        let revision = self.manifest.revision.clone();
+        self.repository.create()?;
+        self.manifest.write(self.repository)?;
+        let (fetched_bytes, peer_bytes) = bytes;
+        let snapshot = match &self.needs {
+            Some((part, needs)) => published(self.repository, &self.manifest, part, needs)?,
+            None => {
+                self.repository.link(&self.manifest)?;
+                let complete = fetched.wrong.is_empty();
+                if complete && let Some(reference) = self.order.source.reference() {
+                    self.repository.refer(reference, &revision)?;
+                }
+                if complete {
+                    self.repository.happens(&revision, Moment::Checked);
+                }
+                self.repository.of_manifest(&self.manifest)
+            }
+        };
+        self.repository.happens(&revision, Moment::Used);
+        let seconds = since.elapsed().as_secs_f64();
+        let source = self.manifest.source.clone();
+        self.order.sink.event(Event::Finished { source, revision, fetched_bytes, peer_bytes, seconds });
+        let came = fetched_bytes + peer_bytes > 0;
+        let changed = came || !self.repaired.is_empty() || (!self.was_ready && self.needs.is_none());
+        Ok(Brought { snapshot, changed, fetched_bytes, peer_bytes, wrong: fetched.wrong, repaired: self.repaired })
+    }
+}
+
+/// What is wanted of a file, in bytes.
+fn bytes_of(wanted: &Wanted) -> u64 {
+    let all = wanted.remote.bytes;
+    wanted.need.as_ref().map_or(all, |need| need.iter().map(|range| range.end - range.start).sum())
+}
+
+/// Looks at a blob: whether it is right (then it has its stamp), and whether it is there and wrong
+/// (then it was put apart).
+fn examine(repository: &Repository, mut entry: Entry, git: Option<&str>) -> Result<(Entry, bool), PreloadError> {
+    let blob = repository.blob(&entry.digest);
+    entry.whole = None;
+    let Ok(there) = fs::symlink_metadata(&blob) else { return Ok((entry, false)) };
+    let failed = |error| PreloadError::store("read", &blob, error);
+    if there.is_file() && there.len() == entry.bytes {
+        let found = digest::of_file(&blob, git.is_some()).map_err(failed)?;
+        let right = entry.sha256.as_ref().is_none_or(|wanted| *wanted == found.sha256)
+            && git.is_none_or(|wanted| found.git.as_deref() == Some(wanted));
+        if right {
+            entry.sha256 = Some(found.sha256);
+            entry.found_right(&blob).map_err(failed)?;
+            return Ok((entry, false));
+        }
+    }
+    fetch::quarantine(repository, &entry.digest, &blob)?;
+    // A sum that was only found, not promised, is of the old content all the same: it stays the measure.
+    Ok((entry, true))
+}
+
+/// Room that a file on its way has taken already.
+pub fn reserved(repository: &Repository, digest: &str) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    fs::symlink_metadata(repository.incomplete(digest)).map_or(0, |there| there.blocks() * 512)
+}
+
+/// Room on the file system of a directory that may not be there yet.
+pub fn free_bytes(directory: &Path) -> u64 {
+    let there = directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    rustix::fs::statvfs(there).map_or(u64::MAX, |found| found.f_bavail.saturating_mul(found.f_frsize))
+}
