@@ -105,14 +105,18 @@ fn finish(args: &Args, brought: &[Brought], settings: &Settings) -> Done {
             settings.ui.error(&error.to_string());
         }
     }
+    // From cron nothing is said while nothing changes, and nobody looks at what nobody reads.
+    let asked = !matches!(settings.output, OutputFormat::Table | OutputFormat::Wide)
+        || std::io::IsTerminal::is_terminal(&std::io::stdout());
+    let fetched = wrong || brought.iter().any(|one| one.changed);
+    if !asked && !fetched && !args.memory.wants_memory() {
+        return Ok(DONE);
+    }
     let listener = progress::listener(settings);
     let after = memory::after(&args.memory, &snapshots, false, listener.sink(), settings);
     listener.close();
     let after = after?;
-    // From cron nothing is said while nothing changes.
-    let changed = after.changed || wrong || brought.iter().any(|one| one.changed);
-    let asked = !matches!(settings.output, OutputFormat::Table | OutputFormat::Wide);
-    if changed || asked || std::io::IsTerminal::is_terminal(&std::io::stdout()) {
+    if after.changed || fetched || asked {
         show(&after.models, settings)?;
     }
     memory::stay(after.held)?;

@@ -2,6 +2,7 @@
 
 mod auth;
 mod files;
+mod heed;
 mod hub;
 mod index;
 mod objects;

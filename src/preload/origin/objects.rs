@@ -15,6 +15,7 @@ use object_store::{ClientOptions, GetOptions, GetRange, ObjectMeta, ObjectStore,
 use super::super::access::{self, text};
 use super::super::error::{PreloadError, scrub};
 use super::super::source::Bucketry;
+use super::heed::Heed;
 use super::{Listing, Place, ReadError, Remote, Stream, made_digest, made_revision};
 
 /// A server that doesn't take a connection by then is not reachable.
@@ -28,6 +29,7 @@ pub struct Objects {
     kind: Bucketry,
     bucket: String,
     prefix: String,
+    heed: Heed,
 }
 
 impl fmt::Debug for Objects {
@@ -40,17 +42,20 @@ impl fmt::Debug for Objects {
 impl Objects {
     /// Opens a bucket with what the environment says.
     pub fn open(kind: Bucketry, bucket: &str, prefix: &str) -> Result<Objects, PreloadError> {
+        let heed = Heed::default();
         let store = match kind {
-            Bucketry::S3 => s3(bucket).map(|store| Arc::new(store) as Arc<dyn ObjectStore>),
-            Bucketry::Oss => oss(bucket).map(|store| Arc::new(store) as Arc<dyn ObjectStore>),
+            Bucketry::S3 => s3(bucket, &heed).map(|store| Arc::new(store) as Arc<dyn ObjectStore>),
+            Bucketry::Oss => oss(bucket, &heed).map(|store| Arc::new(store) as Arc<dyn ObjectStore>),
             Bucketry::Gs => GoogleCloudStorageBuilder::from_env()
                 .with_bucket_name(bucket)
+                .with_http_connector(heed.clone())
                 .with_client_options(options(false))
                 .with_retry(retries())
                 .build()
                 .map(|store| Arc::new(store) as Arc<dyn ObjectStore>),
             Bucketry::Az => MicrosoftAzureBuilder::from_env()
                 .with_container_name(bucket)
+                .with_http_connector(heed.clone())
                 .with_client_options(options(text("AZURE_ALLOW_HTTP").is_some()))
                 .with_retry(retries())
                 .build()
@@ -61,7 +66,7 @@ impl Objects {
             why: scrub(&error.to_string()),
             passing: false,
         })?;
-        Ok(Objects { store, kind, bucket: bucket.to_owned(), prefix: prefix.to_owned() })
+        Ok(Objects { store, kind, bucket: bucket.to_owned(), prefix: prefix.to_owned(), heed })
     }
 
     /// Lists the objects below the prefix, or the one that it names.
@@ -97,6 +102,14 @@ impl Objects {
         tokio::time::timeout(ANSWER, listed).await.map_err(late)?
     }
 
+    /// An error that may pass, with what the server asked for.
+    fn rested(&self, error: ReadError) -> ReadError {
+        match error {
+            ReadError::Passing { why, wait: None, busy } => ReadError::Passing { why, wait: self.heed.rest(), busy },
+            other => other,
+        }
+    }
+
     fn file(&self, name: String, object: &ObjectMeta) -> Remote {
         let tag = object.e_tag.clone().unwrap_or_else(|| object.last_modified.to_rfc3339());
         // An entity tag of these stores is a digest of content (or of parts, with the parts' size).
@@ -120,7 +133,7 @@ impl Objects {
             if_match: remote.etag.clone(),
             ..GetOptions::default()
         };
-        let got = self.store.get_opts(path, wanted).await.map_err(trouble)?;
+        let got = self.store.get_opts(path, wanted).await.map_err(|error| self.rested(trouble(error)))?;
         let same = remote.etag.is_none() || got.meta.e_tag.is_none() || got.meta.e_tag == remote.etag;
         if !same || got.meta.size != remote.bytes || got.range != range {
             return Err(ReadError::Changed);
@@ -143,7 +156,7 @@ fn retries() -> RetryConfig {
     RetryConfig { max_retries: 0, ..RetryConfig::default() }
 }
 
-fn s3(bucket: &str) -> object_store::Result<object_store::aws::AmazonS3> {
+fn s3(bucket: &str, heed: &Heed) -> object_store::Result<object_store::aws::AmazonS3> {
     let endpoint = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"].iter().find_map(|name| text(name));
     let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retries());
     let mut plain = text("AWS_ALLOW_HTTP").is_some_and(|value| value == "true" || value == "1");
@@ -163,11 +176,11 @@ fn s3(bucket: &str) -> object_store::Result<object_store::aws::AmazonS3> {
             builder = builder.with_token(token);
         }
     }
-    builder.with_client_options(options(plain)).build()
+    builder.with_http_connector(heed.clone()).with_client_options(options(plain)).build()
 }
 
 /// OSS takes signatures of S3's kind at its S3-compatible address, with the bucket in the host's name.
-fn oss(bucket: &str) -> object_store::Result<object_store::aws::AmazonS3> {
+fn oss(bucket: &str, heed: &Heed) -> object_store::Result<object_store::aws::AmazonS3> {
     let region = text("OSS_REGION").or_else(|| text("ALIBABA_CLOUD_REGION_ID"));
     let endpoint = text("OSS_ENDPOINT").or_else(|| Some(format!("https://oss-{}.aliyuncs.com", region.as_deref()?)));
     let endpoint = endpoint.ok_or_else(|| object_store::Error::Generic {
@@ -183,6 +196,7 @@ fn oss(bucket: &str) -> object_store::Result<object_store::aws::AmazonS3> {
         .with_bucket_name(bucket)
         .with_region(named.unwrap_or_else(|| "oss".to_owned()))
         .with_retry(retries())
+        .with_http_connector(heed.clone())
         .with_client_options(options(plain));
     builder = if host.starts_with(|c: char| c.is_ascii_digit()) || host.starts_with("localhost") {
         builder.with_endpoint(endpoint)

@@ -220,7 +220,7 @@ pub fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ReadErro
 }
 
 /// `Retry-After: 120`, or a date.
-fn retry_after(text: &str) -> Option<Duration> {
+pub fn retry_after(text: &str) -> Option<Duration> {
     let wait = match text.trim().parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),
         Err(_) => {

@@ -7,7 +7,7 @@ use super::super::error::PreloadError;
 use super::super::snapshot::{File, Presence, Snapshot};
 use super::Repository;
 use super::journal::Journal;
-use super::manifest::{Entry, Manifest};
+use super::manifest::{Entry, Manifest, Stamp};
 
 /// Directories a snapshot may be deep; a link that makes a circle is not followed anyway.
 const DEEPEST: usize = 16;
@@ -59,9 +59,10 @@ impl Repository {
 
     fn presence(&self, entry: &Entry, snapshot: &Path) -> Presence {
         if entry.is_whole(self) {
-            // Without its name no server finds it.
-            let linked = fs::canonicalize(snapshot.join(&entry.name))
-                .is_ok_and(|path| fs::canonicalize(self.blob(&entry.digest)).is_ok_and(|blob| blob == path));
+            // Without its name no server finds it. The link leads to the very file: cheaper than two
+            // real paths, with a thousand files.
+            let linked = fs::metadata(snapshot.join(&entry.name))
+                .is_ok_and(|found| found.len() == entry.bytes && entry.whole == Some(Stamp::of(&found)));
             return if linked { Presence::Whole } else { Presence::Partial(entry.bytes) };
         }
         if entry.whole.is_some() && self.blob(&entry.digest).exists() {

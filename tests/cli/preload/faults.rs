@@ -61,6 +61,44 @@ fn files_without_bytes_are_files() {
     assert_eq!(snapshot(&repository(&environment)), wanted(&files));
 }
 
+/// A bucket by S3's protocol, whose server wants rest and says for how long.
+#[test]
+fn a_bucket_that_wants_rest_gets_it() {
+    let server = Server::start();
+    let content = noise(20_000_000, 3);
+    let served = Served::new(content.clone());
+    let tag = served.etag.clone().unwrap().replace('"', "&quot;");
+    let listing = format!(
+        "<?xml version=\"1.0\"?><ListBucketResult><Name>models</Name><Prefix>m/</Prefix><KeyCount>1</KeyCount><MaxKeys>1000</MaxKeys>\
+         <IsTruncated>false</IsTruncated><Contents><Key>m/a.bin</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified>\
+         <ETag>{tag}</ETag><Size>{}</Size><StorageClass>STANDARD</StorageClass></Contents></ListBucketResult>",
+        content.len()
+    );
+    let mut object = served;
+    object.headers.push(("Last-Modified".to_owned(), "Thu, 01 Jan 2026 00:00:00 GMT".to_owned()));
+    server.document("/models?list-type=2&prefix=m%2F", &[], listing);
+    server.file("/models/m/a.bin", object);
+    server.faults(|_, number| (number < 3).then_some(Fault::Status(503, Some(1))));
+    let environment = TestEnvironment::new()
+        .set("AWS_ENDPOINT_URL", &server.url())
+        .set("AWS_ACCESS_KEY_ID", "key")
+        .set("AWS_SECRET_ACCESS_KEY", "secret-of-the-key")
+        .set("AWS_REGION", "us-east-1");
+    let begin = std::time::Instant::now();
+    let ran = environment.run(["preload", "s3://models/m", "--to", "store", "-o", "json"]);
+    assert_eq!(ran.status, Some(0), "{ran}");
+    assert!(begin.elapsed().as_millis() >= 1000, "it came back before the second was over");
+    let waits: Vec<u64> = ran
+        .stderr
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|event| event["event"] == "retry")
+        .filter_map(|event| event["wait_ms"].as_u64())
+        .collect();
+    assert!(waits.iter().any(|wait| *wait >= 900), "{waits:?}: {ran}");
+    assert!(!ran.stderr.contains("secret-of-the-key"), "{ran}");
+}
+
 #[test]
 fn a_signed_address_that_ran_out_is_asked_for_anew() {
     survives(
