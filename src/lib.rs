@@ -4,6 +4,7 @@
 //! (docs/architecture.md has the plan and who may use whom).
 
 pub mod act;
+pub mod agent;
 pub mod analyze;
 pub mod cluster;
 pub mod cmd;

@@ -166,7 +166,12 @@ fn communication(f: &Facts<'_, '_>) -> (Vec<Evidence>, String) {
         percent(f.decision.share),
         f.of_each()
     ))];
-    let who = |s: &Straggler| s.rank.map_or(format!("pid {}", s.pid), |r| format!("rank {r} (pid {})", s.pid));
+    let who = |s: &Straggler| match (&s.rank, &s.place) {
+        (Some(rank), Some(place)) => format!("rank {rank} on {}", place.words()),
+        (Some(rank), None) => format!("rank {rank} (pid {})", s.pid),
+        (None, Some(place)) => format!("pid {} on {}", place.pid_on_node.unwrap_or(s.pid), place.words()),
+        (None, None) => format!("pid {}", s.pid),
+    };
     for s in f.stragglers.iter().take(2) {
         let text = format!(
             "{} comes last in {} of the steps, {:.1} ms late: {}",

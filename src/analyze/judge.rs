@@ -12,7 +12,7 @@ use super::steps::{self, Found};
 use super::straggler::{self, Rank};
 use super::tops;
 use super::verdict::{Decision, Parts, decide};
-use crate::trace::{Flags, Layer, Trace};
+use crate::trace::{Flags, Layer, Place, Trace};
 
 /// Less judged time than this says nothing.
 const LEAST_NS: u64 = 200_000_000;
@@ -219,6 +219,7 @@ fn processes(index: &Index<'_>, roles: &Roles) -> Vec<ProcessRow> {
                 rank: p.rank,
                 role: roles.role.get(i).copied().unwrap_or(Role::Helper).name().to_owned(),
                 cpu_s: index.has_sched.then_some(running as f64 / 1e9),
+                place: place_of(index.trace, p.pid),
             }
         })
         .collect()
@@ -239,6 +240,7 @@ fn capture(trace: &Trace, index: &Index<'_>) -> Capture {
             cpu_share: None,
             overhead_share: None,
             layers: Vec::new(),
+            nodes: Vec::new(),
         };
     };
     let seconds = duration_s(index);
@@ -248,5 +250,11 @@ fn capture(trace: &Trace, index: &Index<'_>) -> Capture {
         cpu_share: (seconds > 0.0).then(|| meta.aictl_cpu_s / seconds),
         overhead_share: Some(meta.overhead_share),
         layers: meta.layers.clone(),
+        nodes: meta.nodes.clone(),
     }
+}
+
+/// Where a process runs, as the recording's notes have it.
+pub(super) fn place_of(trace: &Trace, pid: u32) -> Option<Place> {
+    trace.meta.as_ref()?.places.iter().find(|place| place.pid == pid).cloned()
 }

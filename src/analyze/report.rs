@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use crate::trace::Thinned;
+use crate::trace::{Place, Thinned};
 
 /// Name of the JSON contract.
 pub const REPORT_SCHEMA: &str = "aictl.report/v1";
@@ -140,6 +140,9 @@ pub struct ProcessRow {
     /// CPU time used during the recording, where the recording says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_s: Option<f64>,
+    /// Where it runs, if it is a pod's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
 }
 
 /// The steps of the main process (or of all ranks together).
@@ -261,6 +264,9 @@ pub struct Straggler {
     pub late_ms: f64,
     /// Share of steps in which it came last, 0–1.
     pub last_share: f64,
+    /// Where it runs, if it is a pod's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
     /// What it spends that time on.
     pub because: String,
     /// Where it spends it longest: track, as in [`Evidence::track`].
@@ -287,4 +293,7 @@ pub struct Capture {
     pub overhead_share: Option<f64>,
     /// Layers and their state: "torch: absent (no libtorch_cpu.so)".
     pub layers: Vec<crate::trace::LayerStatus>,
+    /// Nodes that were recorded together, and how well their clocks are known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<crate::trace::NodeNote>,
 }

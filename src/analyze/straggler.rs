@@ -131,6 +131,7 @@ fn straggler(index: &Index<'_>, ranks: &[Rank<'_>], i: usize, over_ns: u64, last
         rank: process.rank,
         late_ms: over_ns as f64 / 1e6,
         last_share,
+        place: super::judge::place_of(index.trace, process.pid),
         because: format!(
             "{:.0} % of its time is {} against {:.0} % elsewhere{cause}",
             own[c] * 100.0,

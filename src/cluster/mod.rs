@@ -18,7 +18,7 @@ pub use addons::addons;
 pub use connect::{Cluster, Options, answer};
 pub use error::ClusterError;
 pub use findings::{NodeFindings, NodeFindingsSpec, PublishedFindings, definition, reports};
-pub use list::{Choice, list};
+pub use list::{Choice, get, list};
 pub use metadata::quantity;
 pub use nodes::{NodeChoice, node, nodes};
 pub use objects::{Kind, objects};

@@ -54,3 +54,7 @@ pub const ASK_TIMEOUT: &str = "AICTL_ASK_TIMEOUT";
 pub const PEER_TOKEN: &str = "AICTL_PEER_TOKEN";
 /// Container image of `aictl preload --nodes`, as `--image`.
 pub const PRELOAD_IMAGE: &str = "AICTL_PRELOAD_IMAGE";
+/// Image of the agent that profiles pods, as `--agent-image`.
+pub const AGENT_IMAGE: &str = "AICTL_AGENT_IMAGE";
+/// Namespace of that agent, as `--agent-namespace`.
+pub const AGENT_NAMESPACE: &str = "AICTL_AGENT_NAMESPACE";

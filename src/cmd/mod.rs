@@ -4,6 +4,7 @@
 //! The only room that sees all others; nobody uses it. Holds no knowledge of its own about
 //! probes, formats or verdicts: it asks the rooms and shows what they say.
 
+mod agent;
 mod completions;
 mod config;
 mod diagnose;
@@ -142,6 +143,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     if arguments.get(1).is_some_and(|argument| argument == pin::ARGUMENT) {
         return if pin::serve() { error::DONE.into() } else { error::FAILED.into() };
+    }
+    if arguments.get(1).is_some_and(|argument| argument == agent::ARGUMENT) {
+        return agent::run(&arguments);
     }
     let color = settings::color_before_parsing(&arguments);
     let parsed = command()

@@ -60,6 +60,27 @@ pub fn holders(root: &Path, pci: Option<&str>) -> Result<Vec<GpuHolder>, String>
     Ok(found)
 }
 
+/// Numbers of the device files (/dev/nvidia3 is 3) of the GPUs that a process holds open. Of a
+/// container's, too: its files may have other names there, but the same numbers.
+pub fn held_by(pid: u32) -> Vec<u32> {
+    /// The driver's major number (Documentation/admin-guide/devices.txt), and the minor of
+    /// /dev/nvidiactl, which is no GPU.
+    const NVIDIA: u32 = 195;
+    const CONTROL: u32 = 255;
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let named = entries.filter(|entry| {
+        // The name first: to ask a broken file server about its files may take for ever.
+        fs::read_link(entry.path()).is_ok_and(|path| path.to_string_lossy().contains("nvidia"))
+    });
+    let devices = named.filter_map(|entry| fs::metadata(entry.path()).ok());
+    let devices = devices.filter(|data| data.file_type().is_char_device()).map(|data| data.rdev());
+    let gpus = devices.filter(|device| rustix::fs::major(*device) == NVIDIA).map(rustix::fs::minor);
+    let mut gpus: Vec<u32> = gpus.filter(|minor| *minor < CONTROL - 1).collect();
+    gpus.sort_unstable();
+    gpus.dedup();
+    gpus
+}
+
 fn holder(pid: u32) -> Option<GpuHolder> {
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
     let text = String::from_utf8_lossy(&stat);

@@ -6,6 +6,7 @@
 pub mod apart;
 pub mod block_device;
 pub mod command;
+pub mod container;
 pub mod gpu_holders;
 pub mod infiniband;
 pub mod kernel_log;

@@ -28,3 +28,4 @@ mod thinning;
 pub use capture::capture;
 pub use error::CaptureError;
 pub use options::{CaptureOptions, CaptureProgress, Layers};
+pub use output::rank_of;

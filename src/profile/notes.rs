@@ -57,8 +57,14 @@ impl Session<'_> {
     /// Brings the notes up to date and writes them.
     fn note(&mut self, now: u64) -> Result<(), CaptureError> {
         let lost = self.kernel.counters("lost", 5);
-        self.meta.lost =
-            LostEvents { slices: lost[0], samples: lost[1], rare: lost[2], unpaired: lost[3], unwind_failed: lost[4] };
+        self.meta.lost = LostEvents {
+            slices: lost[0],
+            samples: lost[1],
+            rare: lost[2],
+            unpaired: lost[3],
+            unwind_failed: lost[4],
+            unsent: 0,
+        };
         self.meta.end_ns = now;
         self.meta.overhead_share = self.budget.mean_share();
         self.meta.layers = self.layer_statuses();

@@ -111,4 +111,11 @@ pub enum CaptureProgress<'a> {
         /// Processes followed and still alive.
         processes: usize,
     },
+    /// Something happened that people should know; the capture goes on.
+    Note {
+        /// What.
+        text: &'a str,
+        /// It may spoil the recording.
+        warns: bool,
+    },
 }

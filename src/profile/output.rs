@@ -135,7 +135,7 @@ impl<'s> Output<'s> {
 }
 
 /// The rank in a process's environment: torchrun's RANK, else Open MPI's, PMI's or Slurm's.
-fn rank_of(environ: &[u8]) -> Option<u32> {
+pub fn rank_of(environ: &[u8]) -> Option<u32> {
     const NAMES: [&str; 4] = ["RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID"];
     NAMES.iter().find_map(|name| {
         environ.split(|b| *b == 0).find_map(|entry| {

@@ -232,7 +232,7 @@ fn add(whole: &mut Trace, part: Part, shift: i128, index: u64) {
 }
 
 /// Notes on both captures.
-fn together(mut ours: CaptureMeta, theirs: CaptureMeta) -> CaptureMeta {
+pub(super) fn together(mut ours: CaptureMeta, theirs: CaptureMeta) -> CaptureMeta {
     ours.start_ns = ours.start_ns.min(theirs.start_ns);
     ours.end_ns = ours.end_ns.max(theirs.end_ns);
     ours.targets.extend(theirs.targets);
@@ -246,6 +246,7 @@ fn together(mut ours: CaptureMeta, theirs: CaptureMeta) -> CaptureMeta {
     ours.lost.rare += theirs.lost.rare;
     ours.lost.unpaired += theirs.lost.unpaired;
     ours.lost.unwind_failed += theirs.lost.unwind_failed;
+    ours.lost.unsent += theirs.lost.unsent;
     ours.thinned.extend(theirs.thinned);
     ours.thinned.sort_by_key(|thinned| thinned.ts_ns);
     ours.overhead_share = ours.overhead_share.max(theirs.overhead_share);
@@ -254,6 +255,8 @@ fn together(mut ours: CaptureMeta, theirs: CaptureMeta) -> CaptureMeta {
     ours.syscalls.extend(theirs.syscalls);
     ours.files.extend(theirs.files);
     ours.pythons.extend(theirs.pythons);
+    ours.places.extend(theirs.places);
+    ours.nodes.extend(theirs.nodes);
     ours
 }
 

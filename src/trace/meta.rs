@@ -43,6 +43,62 @@ pub struct CaptureMeta {
     pub files: Vec<FileTotal>,
     /// The Python found in each process.
     pub pythons: Vec<PythonMeta>,
+    /// Where processes of pods run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<Place>,
+    /// The nodes that were recorded together.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<NodeNote>,
+}
+
+/// Where a process of a pod runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Place {
+    /// Process, as this recording numbers it.
+    pub pid: u32,
+    /// The same on its node, where two nodes had the same number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid_on_node: Option<u32>,
+    /// Node.
+    pub node: String,
+    /// Pod, as "NAMESPACE/NAME".
+    pub pod: String,
+    /// Container in it.
+    pub container: String,
+    /// GPUs that it holds open, by the number of their device file (/dev/nvidia3).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<u32>,
+}
+
+impl Place {
+    /// "gpu-1 GPU 3 (ml/train-7)", for people.
+    pub fn words(&self) -> String {
+        let gpus: Vec<String> = self.gpus.iter().map(u32::to_string).collect();
+        let gpus = if gpus.is_empty() { String::new() } else { format!(" GPU {}", gpus.join(",")) };
+        format!("{}{gpus} ({})", self.node, self.pod)
+    }
+}
+
+/// How one of several nodes was recorded.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NodeNote {
+    /// Node.
+    pub node: String,
+    /// What its clock showed more than the recording's, ns; its times were moved by that.
+    pub clock_offset_ns: i64,
+    /// How far that may be wrong: half of the shortest round trip, ns.
+    pub clock_error_ns: u64,
+    /// Round trips it was measured with.
+    pub round_trips: u32,
+    /// By how much the offset had changed at the end, ns: the clocks run at different speeds.
+    pub clock_drift_ns: i64,
+    /// Times the connection was lost and taken up again.
+    pub resumed: u32,
+    /// Why its part ends before the others', if it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub broke_off: Option<String>,
 }
 
 /// Whether a layer was captured.
@@ -84,12 +140,19 @@ pub struct LostEvents {
     pub unpaired: u64,
     /// Python stacks that could not be walked.
     pub unwind_failed: u64,
+    /// Events that could not be sent: the connection was away or slow for too long.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unsent: u64,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 impl LostEvents {
     /// All that was lost.
     pub fn total(&self) -> u64 {
-        self.slices + self.samples + self.rare + self.unpaired + self.unwind_failed
+        self.slices + self.samples + self.rare + self.unpaired + self.unwind_failed + self.unsent
     }
 }
 

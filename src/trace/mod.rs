@@ -13,6 +13,9 @@ mod cut_tests;
 mod excerpt;
 #[cfg(test)]
 mod foreign_tests;
+mod join;
+#[cfg(test)]
+mod join_tests;
 mod live;
 mod lod;
 mod memory;
@@ -25,6 +28,7 @@ mod nest;
 mod perfetto;
 mod query;
 mod read;
+mod relay;
 mod sink;
 mod tee;
 #[cfg(test)]
@@ -34,11 +38,14 @@ pub use args::ArgPool;
 pub use chrome::ChromeWriter;
 pub use cut::{WHOLE_NS, cut};
 pub use excerpt::{excerpt, slices_within};
+pub use join::{Joined, Joiner};
 pub use live::{Batch, Changes, Growth, LiveFeed, LiveSink, live};
 pub use lod::{CLASSES, Cell, Class, TrackIndex};
 pub use memory::MemorySink;
 pub use merge::{Alignment, Part, merge};
-pub use meta::{CaptureMeta, FileTotal, LayerState, LayerStatus, LostEvents, PythonMeta, SyscallTotal, Thinned};
+pub use meta::{
+    CaptureMeta, FileTotal, LayerState, LayerStatus, LostEvents, NodeNote, Place, PythonMeta, SyscallTotal, Thinned,
+};
 pub use model::{
     Arg, ArgsId, CounterSample, Flags, Instant, Layer, Parent, Process, ProcessId, Slice, StrId, Strings, Thread,
     ThreadId, Trace, Track, TrackId,
@@ -46,5 +53,6 @@ pub use model::{
 pub use perfetto::{ClockSnapshot, PerfettoWriter};
 pub use query::{Overlapping, SelfTime};
 pub use read::{ReadError, read};
+pub use relay::{RelayError, RelayReader, RelayWriter};
 pub use sink::{ArgRef, Event, Sink, SliceEvent, TrackDef, TrackRef};
 pub use tee::Tee;

@@ -15,6 +15,7 @@ mod output;
 mod preload;
 mod preload_memory;
 mod profile;
+mod profile_pods;
 mod queue;
 mod queue_ray;
 mod queue_slurm;

@@ -7,6 +7,7 @@
 pub mod http;
 pub mod kube;
 pub mod kubelet;
+pub mod node;
 pub mod queues;
 pub mod ray;
 pub mod slurm;

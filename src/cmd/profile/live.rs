@@ -20,8 +20,9 @@ use super::super::settings::Settings;
 use super::super::timeline::{Outside, Target, look, screen};
 use super::launch::Launched;
 use super::progress::Teller;
+use super::source::Source;
 use super::{Args, open_sink};
-use crate::profile::{CaptureError, CaptureOptions, CaptureProgress, capture};
+use crate::profile::CaptureProgress;
 use crate::trace::{CaptureMeta, LayerStatus, Tee, live};
 use crate::tui::Left;
 use crate::tui::scene::Scene;
@@ -36,6 +37,7 @@ const WAITING: usize = 2_000_000;
 enum News {
     Attached { took: Duration, layers: Vec<LayerStatus> },
     Recording { elapsed: Duration, events: u64, lost: u64, overhead: f64 },
+    Note { text: String, warns: bool },
 }
 
 /// What is captured, and where to.
@@ -45,7 +47,7 @@ pub struct Job<'a> {
     /// Settled.
     pub settings: &'a Settings,
     /// What to capture.
-    pub options: &'a CaptureOptions,
+    pub source: &'a Source,
     /// The file.
     pub recording: &'a NewRecording,
     /// The command to let go, if one is to be started.
@@ -79,11 +81,12 @@ pub fn watch(job: Job<'_>) -> (Result<CaptureMeta, Error>, Option<Error>) {
         let _ended = StopWhenDropped(&stop);
         let (tell, news) = channel();
         let (sink, inbox) = live(WAITING);
-        let (args, options, recording, flag) = (job.args, job.options, job.recording, &*stop.0);
+        let (args, source, recording, flag) = (job.args, job.source, job.recording, &*stop.0);
         let capturing = thread::Builder::new().name("capture".to_owned()).spawn_scoped(scope, move || {
-            let file = open_sink(args, Some(recording)).map_err(CaptureError::Write)?;
+            let file =
+                open_sink(args, Some(recording)).map_err(|error| Error::failed("cannot write the recording", error))?;
             let mut tee = Tee::new(file, sink);
-            capture(options, &mut tee, flag, &mut |progress| {
+            source.capture(&mut tee, flag, &mut |progress| {
                 if matches!(progress, CaptureProgress::Attached { .. }) {
                     recording.begin();
                 }
@@ -99,13 +102,12 @@ pub fn watch(job: Job<'_>) -> (Result<CaptureMeta, Error>, Option<Error>) {
         if let Some(layers) = attach(&job, &news, &stop) {
             job.launched.map(Launched::release);
             let is_over = || capturing.is_finished();
-            let shown =
-                show(job.settings, job.args, options, recording, job.interrupt, layers, (inbox, news, &is_over));
+            let shown = show(job.settings, job.args, source, recording, job.interrupt, layers, (inbox, news, &is_over));
             viewer = shown.err();
         }
         stop.set();
         let result = match capturing.join() {
-            Ok(result) => result.map_err(Error::from),
+            Ok(result) => result,
             Err(_) => {
                 Err(Error::failed("the capture failed inside, which is a bug of aictl", io::Error::other("panic")))
             }
@@ -139,13 +141,14 @@ impl News {
             CaptureProgress::Recording { elapsed, events, lost, overhead, .. } => {
                 News::Recording { elapsed, events, lost, overhead }
             }
+            CaptureProgress::Note { text, warns } => News::Note { text: text.to_owned(), warns },
         }
     }
 }
 
 /// Waits until the probes are in place; `None` if that fails, which the capture's own end tells.
 fn attach(job: &Job<'_>, news: &Receiver<News>, stop: &Stop) -> Option<Vec<LayerStatus>> {
-    let mut teller = Teller::new(&job.settings.ui, job.options, false);
+    let mut teller = Teller::new(&job.settings.ui, &job.source.words(), job.source.duration(), false);
     let attached = loop {
         if job.interrupt.is_set() {
             stop.set();
@@ -155,6 +158,7 @@ fn attach(job: &Job<'_>, news: &Receiver<News>, stop: &Stop) -> Option<Vec<Layer
                 teller.tell(&CaptureProgress::Attached { took, layers: &layers });
                 break Some(layers);
             }
+            Ok(News::Note { text, warns }) => teller.tell(&CaptureProgress::Note { text: &text, warns }),
             Ok(News::Recording { .. }) | Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break None,
         }
@@ -168,7 +172,7 @@ type Ends<'e> = (crate::trace::LiveFeed, Receiver<News>, &'e dyn Fn() -> bool);
 fn show(
     settings: &Settings,
     args: &Args,
-    options: &CaptureOptions,
+    source: &Source,
     recording: &NewRecording,
     interrupt: &Interrupt,
     layers: Vec<LayerStatus>,
@@ -176,7 +180,7 @@ fn show(
 ) -> Result<Left, Error> {
     let stops = Stops::catch().map_err(|error| Error::failed("cannot handle signals", error))?;
     let size = Size { columns: 80, rows: 24 };
-    let mut state = State::new(Scene::new(Arc::default()), title(args, options), size);
+    let mut state = State::new(Scene::new(Arc::default()), title(args, source), size);
     state.live = Some(Live { follows: true, ..Live::default() });
     let outside = Outside { settings, shown: vec![recording.path().to_owned()], interrupt, stops };
     let mut feed = CaptureFeed::new(outside, layers, ends);
@@ -187,12 +191,9 @@ fn show(
 }
 
 /// What is recorded, for the top of the screen.
-fn title(args: &Args, options: &CaptureOptions) -> String {
+fn title(args: &Args, source: &Source) -> String {
     let words = match args.command.as_slice() {
-        [] => {
-            let pids: Vec<String> = options.pids.iter().map(u32::to_string).collect();
-            format!("pid {}", pids.join(", "))
-        }
+        [] => source.title(),
         command => command.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" "),
     };
     crate::view::text::plain(&words)

@@ -2,7 +2,9 @@
 
 mod launch;
 mod live;
+mod pods;
 mod progress;
+mod source;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -21,11 +23,13 @@ use super::settings::Settings;
 use super::timeline::ViewerArgs;
 use super::values::{self, LayerList, Length, Share};
 use super::{Done, env, report};
-use crate::profile::{CaptureOptions, CaptureProgress, capture};
+use crate::profile::{CaptureOptions, CaptureProgress};
 use crate::trace::{CaptureMeta, Sink};
 use crate::view::{Ui, human};
 use launch::Launched;
+use pods::PodArgs;
 use progress::Teller;
+use source::Source;
 
 /// Record running processes through eBPF, then say where their time went
 ///
@@ -37,7 +41,7 @@ use progress::Teller;
 /// three cases. A second Ctrl-C ends aictl at once; what was written until then can be read.
 #[derive(Debug, clap::Args)]
 #[command(
-    override_usage = "aictl profile [OPTIONS] --pid <PID>...\n       aictl profile [OPTIONS] -- <COMMAND>...",
+    override_usage = "aictl profile [OPTIONS] --pid <PID>...\n       aictl profile [OPTIONS] -- <COMMAND>...\n       aictl profile [OPTIONS] <TARGET>... | -l <LABELS>",
     after_help = EXAMPLES,
     after_long_help = AFTER_LONG_HELP
 )]
@@ -45,8 +49,9 @@ pub struct Args {
     /// Process to record; again for more, such as the ranks of one job
     #[arg(short, long = "pid", value_name = "PID", value_parser = values::pid, value_delimiter = ',', add = ArgValueCandidates::new(running_pythons))]
     pids: Vec<u32>,
-    /// Other targets, for a clear word on what can't be recorded (yet)
-    #[arg(value_name = "TARGET", hide = true)]
+    /// Pods to record, on whatever nodes they run: NAME or pod/NAME, job/, jobset/, pytorchjob/,
+    /// trainjob/, rayjob/NAME
+    #[arg(value_name = "TARGET")]
     targets: Vec<String>,
     /// Command to start and record
     #[arg(last = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
@@ -78,6 +83,8 @@ pub struct Args {
     live: bool,
     #[command(flatten)]
     viewer: ViewerArgs,
+    #[command(flatten)]
+    pods: PodArgs,
 }
 
 /// In short help and in long help alike.
@@ -90,6 +97,9 @@ Examples:
   sudo aictl profile --pid 41873 --pid 41874 -d 10s          the ranks of one job: who is late?
   sudo aictl profile --pid 41873 --live                      watch it while it is recorded
   sudo aictl profile --pid 41873 --layers sched,python -d 5s
+  aictl profile pod/train-0 -n ml -d 10s                     a pod, from a laptop
+  aictl profile job/train --live                             all ranks of a job, on all their nodes
+  aictl profile -l app=serve -c engine --process 'python.*worker' -d 10s
   sudo aictl profile --pid 41873 -d 10s -o json | jq .verdict"
     };
 }
@@ -108,6 +118,11 @@ capture, ? lists the keys. When --duration is over or the processes end, the vie
 saves the recording and prints the report. A COMMAND's output goes to FILE.log, since it would be
 written over the screen, and it gets no input.
 
+Pods need no root and no ssh: aictl puts a short-lived pod of its own on each of their nodes, which
+sees the processes of their containers and nothing of it stays; it needs the verbs create, get and
+delete on pods and pods/exec. Clocks of nodes are aligned, and how well is said. docs/profile-pods.md
+says what that pod may do and why.
+
 An existing FILE is overwritten if it is a recording, and only once the first event is there.
 
 Exit codes: 0 recorded (also after Ctrl-C) · 1 failed, or no such process · 2 usage, or COMMAND
@@ -115,7 +130,7 @@ cannot be run · 4 not permitted, the kernel lacks something, or the report is i
 the second Ctrl-C.
 
 Environment: AICTL_DURATION, AICTL_LAYERS, AICTL_MAX_OVERHEAD, AICTL_PYTHON_HZ,
-AICTL_SYSCALL_THRESHOLD, AICTL_THEME stand for the flags of the same name."
+AICTL_SYSCALL_THRESHOLD, AICTL_THEME, AICTL_AGENT_IMAGE, AICTL_AGENT_NAMESPACE stand for the flags of the same name."
 );
 
 /// A file system with less than this is worth a word before a capture starts.
@@ -124,7 +139,8 @@ const SCARCE_BYTES: u64 = 200 << 20;
 /// Records, then reports.
 pub fn run(args: Args, settings: &Settings) -> Done {
     let ui = &settings.ui;
-    refuse_other_targets(&args)?;
+    let begin = std::time::Instant::now();
+    check_targets(&args)?;
     if args.live {
         live::check(&args)?;
     }
@@ -134,6 +150,7 @@ pub fn run(args: Args, settings: &Settings) -> Done {
         return Err(Error::usage("a recording is not for the terminal").hint("pipe it on, or name a file with -w FILE"));
     }
     let command = args.command.first().map(|program| launch::find(program)).transpose()?;
+    let plan = if args.names_pods() { Some(args.pods.plan(&args.targets, &options, begin, settings)?) } else { None };
     let recording = if to_stdout { None } else { Some(NewRecording::create(&file_for(&args))?) };
     if let Some(free) = recording.as_ref().and_then(|r| recording::free_bytes(r.path())).filter(|f| *f < SCARCE_BYTES) {
         ui.warn(&format!("only {} free where the recording goes", human::bytes(free)));
@@ -150,17 +167,18 @@ pub fn run(args: Args, settings: &Settings) -> Done {
         None => None,
     };
     options.pids.extend(launched.as_ref().map(Launched::pid));
+    let source = plan.map_or_else(|| Source::Here(options), |plan| Source::Pods(Box::new(plan)));
 
     let (result, viewer) = match &recording {
         Some(recording) if args.live => live::watch(live::Job {
             args: &args,
             settings,
-            options: &options,
+            source: &source,
             recording,
             launched: launched.as_mut(),
             interrupt: &interrupt,
         }),
-        recording => (record(&args, ui, &options, recording.as_ref(), launched.as_mut(), &interrupt), None),
+        recording => (record(&args, ui, &source, recording.as_ref(), launched.as_mut(), &interrupt), None),
     };
     let meta = match result {
         Ok(meta) => meta,
@@ -190,14 +208,14 @@ pub fn run(args: Args, settings: &Settings) -> Done {
 fn record(
     args: &Args,
     ui: &Ui,
-    options: &CaptureOptions,
+    source: &Source,
     recording: Option<&NewRecording>,
     mut launched: Option<&mut Launched>,
     interrupt: &Interrupt,
 ) -> Result<CaptureMeta, Error> {
     let mut sink = open_sink(args, recording).map_err(|e| Error::failed("cannot write the recording", e))?;
-    let mut teller = Teller::new(ui, options, launched.is_some());
-    let result = capture(options, sink.as_mut(), interrupt.flag(), &mut |news| {
+    let mut teller = Teller::new(ui, &source.words(), source.duration(), launched.is_some());
+    let result = source.capture(sink.as_mut(), interrupt.flag(), &mut |news| {
         if matches!(news, CaptureProgress::Attached { .. }) {
             recording.iter().for_each(|recording| recording.begin());
             if let Some(launched) = &mut launched {
@@ -207,7 +225,7 @@ fn record(
         teller.tell(&news);
     });
     teller.end();
-    Ok(result?)
+    result
 }
 
 /// Tells what was written, then reads it back for the report.
@@ -240,29 +258,32 @@ fn give_up(error: Error, recording: Option<NewRecording>, launched: Option<Launc
     error
 }
 
-/// Says what to do instead for anything that is neither a pid nor a command.
-fn refuse_other_targets(args: &Args) -> Result<(), Error> {
-    let Some(target) = args.targets.first() else {
-        if args.pids.is_empty() && args.command.is_empty() {
-            return Err(Error::usage("nothing to record")
-                .hint("name a process with --pid PID, or a command after --: aictl profile -- python train.py"));
+/// Refuses what names nothing, or two kinds of things at once.
+fn check_targets(args: &Args) -> Result<(), Error> {
+    let named = [!args.pids.is_empty(), !args.command.is_empty(), args.names_pods()];
+    match named {
+        [false, false, false] => Err(Error::usage("nothing to record")
+            .hint("name a process with --pid PID, a command after --, or a pod: aictl profile pod/NAME")),
+        [true, true, _] => {
+            Err(Error::usage("--pid and a command can't be recorded together").hint("choose one of the two"))
         }
-        if !args.pids.is_empty() && !args.command.is_empty() {
-            return Err(Error::usage("--pid and a command can't be recorded together").hint("choose one of the two"));
+        [true, _, true] | [_, true, true] => Err(Error::usage("pods can't be recorded together with processes here")
+            .hint("choose one of the two; to start a command, put all of it after --")),
+        _ => {
+            let Some(target) = args.targets.iter().find(|word| word.bytes().all(|b| b.is_ascii_digit())) else {
+                return Ok(());
+            };
+            Err(Error::usage(format!("'{target}' is no target"))
+                .hint(format!("for a process id: aictl profile --pid {target}")))
         }
-        return Ok(());
-    };
-    if target.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(Error::usage(format!("'{target}' is no target"))
-            .hint(format!("for a process id: aictl profile --pid {target}")));
     }
-    if let Some((kind, name)) = target.split_once('/').filter(|(kind, _)| matches!(*kind, "pod" | "job" | "node")) {
-        return Err(Error::usage(format!("{kind}s can't be recorded by name yet")).hint(format!(
-            "on the node where {name} runs, find its process (crictl inspect, or ps -ef) and run: aictl profile --pid PID"
-        )));
+}
+
+impl Args {
+    /// Whether pods are meant.
+    fn names_pods(&self) -> bool {
+        !self.targets.is_empty() || self.pods.has_labels()
     }
-    let words = args.targets.iter().map(|word| quoted(Path::new(word))).collect::<Vec<_>>().join(" ");
-    Err(Error::usage(format!("'{target}' is no target")).hint(format!("to start a command: aictl profile -- {words}")))
 }
 
 /// Flags over environment over configuration over defaults.
@@ -306,10 +327,11 @@ fn file_for(args: &Args) -> PathBuf {
     if let Some(path) = &args.write {
         return path.clone();
     }
-    let what = match (args.command.first(), args.pids.first()) {
-        (Some(program), _) => Path::new(program).file_name().unwrap_or(program).to_string_lossy().into_owned(),
-        (None, Some(pid)) => pid.to_string(),
-        (None, None) => "run".to_owned(),
+    let what = match (args.command.first(), args.pids.first(), args.targets.first()) {
+        (Some(program), ..) => Path::new(program).file_name().unwrap_or(program).to_string_lossy().into_owned(),
+        (None, Some(pid), _) => pid.to_string(),
+        (None, None, Some(target)) => target.rsplit('/').next().unwrap_or(target).to_owned(),
+        (None, None, None) => "run".to_owned(),
     };
     let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
     PathBuf::from(format!("aictl-{what}-{time}.pftrace"))

@@ -1,6 +1,6 @@
 //! Tells how a capture goes, on stderr.
 
-use crate::profile::{CaptureOptions, CaptureProgress};
+use crate::profile::CaptureProgress;
 use crate::trace::{LayerState, LayerStatus};
 use crate::view::style::{self, paint};
 use crate::view::{Progress, Ui, human, text};
@@ -15,11 +15,11 @@ pub struct Teller<'u> {
 }
 
 impl<'u> Teller<'u> {
-    /// Starts to tell.
-    pub fn new(ui: &'u Ui, options: &CaptureOptions, command: bool) -> Teller<'u> {
+    /// Starts to tell of a capture of `what`, as long as `whole`.
+    pub fn new(ui: &'u Ui, what: &str, whole: Option<std::time::Duration>, command: bool) -> Teller<'u> {
         let line = if command { Progress::hidden() } else { ui.progress() };
-        line.set(&format!("attaching to {}", pids(&options.pids)));
-        Teller { ui, line, whole: options.duration, command }
+        line.set(&format!("attaching to {what}"));
+        Teller { ui, line, whole, command }
     }
 
     /// Passes one piece of news on.
@@ -28,6 +28,14 @@ impl<'u> Teller<'u> {
             CaptureProgress::Attached { took, layers } => {
                 let told = attached(self.ui, took.as_secs_f64(), layers, self.command);
                 self.line.suspend(|| told.iter().for_each(|line| self.ui.note(line)));
+            }
+            CaptureProgress::Note { text, warns } => {
+                let text = text::plain(text);
+                self.line.suspend(|| match warns {
+                    true => self.ui.warn(&text),
+                    false if self.ui.verbose() > 0 => self.ui.note(&text),
+                    false => {}
+                });
             }
             CaptureProgress::Recording { elapsed, events, lost, overhead, processes } => {
                 let of =
@@ -77,7 +85,7 @@ fn attached(ui: &Ui, seconds: f64, layers: &[LayerStatus], command: bool) -> Vec
 }
 
 /// "process 7", "processes 7, 8 and 9".
-fn pids(pids: &[u32]) -> String {
+pub fn pids(pids: &[u32]) -> String {
     let texts: Vec<String> = pids.iter().map(u32::to_string).collect();
     match texts.as_slice() {
         [] => "nothing".to_owned(),

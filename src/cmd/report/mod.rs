@@ -156,8 +156,8 @@ mod tests {
             schema: REPORT_SCHEMA,
             duration_s: 10.02,
             processes: vec![
-                ProcessRow { pid: 41873, name: "python3".to_owned(), rank: Some(0), role: "main".to_owned(), cpu_s: Some(2.9) },
-                ProcessRow { pid: 41880, name: "pt_data_worker".to_owned(), rank: None, role: "worker".to_owned(), cpu_s: Some(9.8) },
+                ProcessRow { pid: 41873, name: "python3".to_owned(), rank: Some(0), role: "main".to_owned(), cpu_s: Some(2.9), place: None },
+                ProcessRow { pid: 41880, name: "pt_data_worker".to_owned(), rank: None, role: "worker".to_owned(), cpu_s: Some(9.8), place: None },
             ],
             steps: Steps {
                 count: 97,
@@ -194,7 +194,7 @@ mod tests {
                 file: vec![TopRow { bytes: Some(812_000_000), ..top("/data/train/shard-0004.bin", 4031, 3.1, 0.31) }],
                 ..Tops::default()
             },
-            stragglers: vec![Straggler { pid: 41874, rank: Some(1), late_ms: 31.0, last_share: 0.97, because: "input: waits in DataLoader.__next__".to_owned(), track: None, ts_ns: None, dur_ns: None }],
+            stragglers: vec![Straggler { pid: 41874, rank: Some(1), late_ms: 31.0, last_share: 0.97, place: None, because: "input: waits in DataLoader.__next__".to_owned(), track: None, ts_ns: None, dur_ns: None }],
             capture: Capture {
                 lost_events: 0,
                 thinned_probes: vec![Thinned { probe: "torch: 2431 operators under 20 us".to_owned(), action: "detached".to_owned(), ts_ns: 0, hits_per_s: 9e4, cost_share: 0.034 }],
@@ -206,6 +206,7 @@ mod tests {
                     layer("torch", LayerState::On, "3110 operators"),
                     layer("cuda", LayerState::Absent, "no libcudart mapped"),
                 ],
+                nodes: Vec::new(),
             },
             warnings: Vec::new(),
         }

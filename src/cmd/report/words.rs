@@ -4,7 +4,7 @@ use anstyle::{AnsiColor, Style};
 
 use super::Page;
 use crate::analyze::{Category, ProcessRow, Report, VerdictKind};
-use crate::trace::LayerState;
+use crate::trace::{LayerState, NodeNote, Place};
 use crate::view::style::{self, paint};
 use crate::view::{Align, Table, bar, human, text};
 
@@ -128,24 +128,35 @@ pub fn stragglers(report: &Report, page: Page) -> String {
     if report.stragglers.is_empty() {
         return String::new();
     }
-    let columns = [
-        ("LATE", Align::Right),
-        ("PID", Align::Right),
-        ("RANK", Align::Right),
-        ("LAST", Align::Right),
-        ("BECAUSE", Align::Flexible),
-    ];
+    // Where they run, in recordings of pods.
+    let placed = report.stragglers.iter().any(|late| late.place.is_some());
+    let mut columns = vec![("LATE", Align::Right)];
+    columns.extend((!placed).then_some(("PID", Align::Right)));
+    columns.extend([("RANK", Align::Right), ("LAST", Align::Right)]);
+    if placed {
+        columns.extend([("NODE", Align::Left), ("GPU", Align::Right), ("POD", Align::Left)]);
+    }
+    columns.push(("BECAUSE", Align::Flexible));
     let mut table = Table::new(&columns);
     for late in &report.stragglers {
-        table.row([
-            human::cell(&human::seconds(late.late_ms / 1e3)),
-            late.pid.to_string(),
-            late.rank.map_or(String::new(), |rank| rank.to_string()),
-            human::cell(&human::percent(late.last_share)),
-            late.because.clone(),
-        ]);
+        let mut cells = vec![human::cell(&human::seconds(late.late_ms / 1e3))];
+        cells.extend((!placed).then(|| late.pid.to_string()));
+        cells.push(late.rank.map_or(String::new(), |rank| rank.to_string()));
+        cells.push(human::cell(&human::percent(late.last_share)));
+        if placed {
+            cells.extend(where_it_runs(late.place.as_ref()));
+        }
+        cells.push(late.because.clone());
+        table.row(cells);
     }
     titled(&table, page)
+}
+
+/// Node, GPU and pod, each a cell.
+fn where_it_runs(place: Option<&Place>) -> [String; 3] {
+    let Some(place) = place else { return Default::default() };
+    let gpus = place.gpus.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+    [text::plain(&place.node), gpus, text::plain(&place.pod)]
 }
 
 /// Processes seen. Without `-o wide` only those that matter, and none if that is one.
@@ -164,22 +175,27 @@ pub fn processes(report: &Report, page: Page) -> String {
     if shown.is_empty() || (shown.len() == 1 && !page.wide) {
         return String::new();
     }
-    let columns = [
-        ("PID", Align::Right),
-        ("RANK", Align::Right),
-        ("PROCESS", Align::Flexible),
-        ("ROLE", Align::Left),
-        ("CPU", Align::Right),
-    ];
+    let placed = shown.iter().any(|process| process.place.is_some());
+    let mut columns = vec![("PID", Align::Right), ("RANK", Align::Right), ("PROCESS", Align::Flexible)];
+    columns.extend([("ROLE", Align::Left), ("CPU", Align::Right)]);
+    if placed {
+        columns.extend([("NODE", Align::Left), ("GPU", Align::Right), ("POD", Align::Left)]);
+    }
     let mut table = Table::new(&columns);
     for process in shown {
-        table.row([
-            process.pid.to_string(),
+        // The number that it has on its node, where people look for it.
+        let pid = process.place.as_ref().and_then(|place| place.pid_on_node).unwrap_or(process.pid);
+        let mut cells = vec![
+            pid.to_string(),
             process.rank.map_or(String::new(), |rank| rank.to_string()),
             process.name.clone(),
             process.role.clone(),
             process.cpu_s.map_or(String::new(), |cpu| human::cell(&human::seconds(cpu))),
-        ]);
+        ];
+        if placed {
+            cells.extend(where_it_runs(process.place.as_ref()));
+        }
+        table.row(cells);
     }
     let mut lines = titled(&table, page);
     if others > 0 {
@@ -230,7 +246,33 @@ pub fn capture(report: &Report, page: Page) -> String {
         let line = format!("thinned {}: {} (cost {cost})", text::plain(&thinned.probe), text::plain(&thinned.action));
         lines.push(paint(style::WARN, &text::wrap("         ", &line, page.width)));
     }
+    for node in &capture.nodes {
+        let style = if node.broke_off.is_some() { style::WARN } else { style::FAINT };
+        lines.push(paint(style, &text::wrap("         ", &node_words(node), page.width)));
+    }
     lines.join("\n")
+}
+
+/// "gpu-1: its clock was 12.3 ms ahead, give or take 0.2 ms".
+fn node_words(node: &NodeNote) -> String {
+    let time = |ns: u64| human::seconds(ns as f64 / 1e9);
+    let ahead = if node.clock_offset_ns < 0 { "behind" } else { "ahead of" };
+    let mut words = format!(
+        "{}: clock {} {ahead} this machine's, give or take {}",
+        text::plain(&node.node),
+        time(node.clock_offset_ns.unsigned_abs()),
+        time(node.clock_error_ns),
+    );
+    if node.clock_drift_ns.unsigned_abs() > node.clock_error_ns {
+        words.push_str(&format!(", {} more by the end", time(node.clock_drift_ns.unsigned_abs())));
+    }
+    if node.resumed > 0 {
+        words.push_str(&format!("; connection taken up again {}", human::plural(node.resumed.into(), "time", "times")));
+    }
+    if let Some(why) = &node.broke_off {
+        words.push_str(&format!("; ends early: {}", text::plain(why)));
+    }
+    words
 }
 
 /// A table with its header styled.

@@ -58,8 +58,9 @@ impl State {
     fn straggler(&self, late: &Straggler) -> PanelLine {
         let who =
             late.rank.map_or_else(|| format!("process {}", late.pid), |r| format!("rank {r} (process {})", late.pid));
+        let at = late.place.as_ref().map_or(String::new(), |place| format!(" on {}", place.words()));
         let text = format!(
-            "{who} is {} late, last in {} of the steps: {}",
+            "{who}{at} is {} late, last in {} of the steps: {}",
             human::seconds(late.late_ms / 1e3),
             human::percent(late.last_share),
             late.because
@@ -101,6 +102,7 @@ fn capture(meta: &CaptureMeta) -> Vec<PanelLine> {
             (lost.rare, "rare events"),
             (lost.unpaired, "without a start"),
             (lost.unwind_failed, "stacks that could not be read"),
+            (lost.unsent, "events that could not be sent"),
         ];
         let parts: Vec<String> =
             parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", human::count(*n))).collect();

@@ -31,6 +31,8 @@ pub struct CaptureFeed<'s, 'e> {
     judge: Judge,
     /// What the layers not captured are, told once.
     missing: Option<String>,
+    /// What happened that people should know.
+    said: Vec<String>,
     last: Live,
     /// When the capture's end was seen.
     ended: bool,
@@ -53,6 +55,7 @@ impl<'s, 'e> CaptureFeed<'s, 'e> {
             jobs: Jobs::default(),
             judge: Judge::silent(),
             missing: missing(&layers),
+            said: Vec::new(),
             last: Live { follows: true, ..Live::default() },
             ended: false,
             judged: false,
@@ -73,6 +76,9 @@ impl<'s, 'e> CaptureFeed<'s, 'e> {
     fn hear(&mut self, state: &State) -> Option<Msg> {
         let mut heard = false;
         while let Ok(news) = self.news.try_recv() {
+            if let News::Note { text: said, warns: true } = &news {
+                self.said.push(text::plain(said));
+            }
             if let News::Recording { elapsed, events, lost, overhead } = news {
                 self.last = Live {
                     elapsed_ns: u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX),
@@ -148,6 +154,7 @@ impl Feed for CaptureFeed<'_, '_> {
             self.judge_newest(state);
         }
         messages.extend(self.verdict());
+        messages.extend(self.said.drain(..).map(|said| Msg::Done(Outcome::Said(said))));
         if let Some(missing) = self.missing.take() {
             messages.push(Msg::Done(Outcome::Said(missing)));
         }

@@ -1,0 +1,30 @@
+//! Profiles the processes of pods on their nodes and brings what is seen to one place, as one
+//! recording: the two ends of a stream, and the short-lived pod at its far end.
+//!
+//! Far end: `serve`, `work`, `outbox`, `connect` (host, profile, trace). Near end: `target`, `access`,
+//! `pod`, `link`, `capture` (cluster, trace). `protocol` and `frame` are what both speak.
+//!
+//! Makes and removes pods of its own, in `pod` alone, and changes nothing else in a cluster: such a
+//! pod is no repair, so it passes by the gate of `act` (docs/architecture.md). Prints nothing.
+
+mod access;
+mod capture;
+mod clock;
+mod connect;
+mod error;
+mod frame;
+mod link;
+mod outbox;
+mod pod;
+mod protocol;
+mod serve;
+mod target;
+mod work;
+
+pub use capture::{Plan, capture};
+pub use connect::connect;
+pub use error::AgentError;
+pub use pod::{AgentChoice, AgentKind, PullPolicy};
+pub use protocol::{Order, PATIENCE_S};
+pub use serve::serve;
+pub use target::{PodTarget, Selection, Target, resolve};
