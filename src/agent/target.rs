@@ -143,6 +143,9 @@ impl PodTarget {
         let name = &self.name;
         match pod {
             None => Some(format!("pod {name} was deleted while it was recorded")),
+            Some(pod) if pod.metadata.deletion_timestamp.is_some() => {
+                Some(format!("pod {name} was deleted while it was recorded"))
+            }
             Some(pod) if pod.metadata.uid.as_deref() != Some(self.uid.as_str()) => {
                 Some(format!("pod {name} was replaced while it was recorded; this is about the one before"))
             }

@@ -171,8 +171,11 @@ fn help_of_profile() {
 
     Usage: aictl profile [OPTIONS] --pid <PID>...
            aictl profile [OPTIONS] -- <COMMAND>...
+           aictl profile [OPTIONS] <TARGET>... | -l <LABELS>
 
     Arguments:
+      [TARGET]...   Pods to record, on whatever nodes they run: NAME or pod/NAME, job/, jobset/,
+                    pytorchjob/, trainjob/, rayjob/NAME
       [COMMAND]...  Command to start and record
 
     Options:
@@ -196,6 +199,11 @@ fn help_of_profile() {
           --no-mouse                  Leave the mouse to the terminal, so that it selects text
       -h, --help                      Print help (see more with '--help')
 
+    Pods:
+      -l, --selector <LABELS>  Pods with these labels: app=train,role!=launcher
+      -c, --container <NAME>   Only this container of each pod
+          --process <REGEX>    Only processes whose command line matches
+
     Common options:
       -o, --output <FORMAT>  Print data as [possible values: table, wide, json, yaml, name]
       -q, --quiet            Print no status, progress or hints, only data and errors
@@ -210,6 +218,9 @@ fn help_of_profile() {
       sudo aictl profile --pid 41873 --pid 41874 -d 10s          the ranks of one job: who is late?
       sudo aictl profile --pid 41873 --live                      watch it while it is recorded
       sudo aictl profile --pid 41873 --layers sched,python -d 5s
+      aictl profile pod/train-0 -n ml -d 10s                     a pod, from a laptop
+      aictl profile job/train --live                             all ranks of a job, on all their nodes
+      aictl profile -l app=serve -c engine --process 'python.*worker' -d 10s
       sudo aictl profile --pid 41873 -d 10s -o json | jq .verdict
     "#);
 }
