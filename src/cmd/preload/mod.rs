@@ -7,8 +7,11 @@ mod gpu;
 mod memory;
 mod place;
 mod progress;
+mod ready;
 mod render;
 mod status;
+
+pub use ready::{ModelPlace, is_ready};
 
 use std::path::{Path, PathBuf};
 
