@@ -18,10 +18,13 @@ mod profile;
 mod profile_pods;
 mod queue;
 mod queue_ray;
+mod queue_release;
 mod queue_slurm;
+mod queue_sync;
 mod remediate;
 mod report;
 mod submit;
+mod submit_faults;
 #[path = "../support/mod.rs"]
 mod support;
 mod terminal;
