@@ -254,6 +254,18 @@ fn local(
     Ok(code)
 }
 
+/// What the kernel's log of a machine, or of a tree of a test, tells; `None` if it can't be read.
+pub(super) fn kernel_log_of(
+    root: &std::path::Path,
+    catalogue: &crate::fault::Catalogue,
+    nvlink: &NvlinkTable,
+) -> Option<Vec<crate::fault::Finding>> {
+    let look = kernel_log::Look { catalogue, nvlink, since: None, trusting: false };
+    let (check, findings) =
+        if root == std::path::Path::new("/") { look.local() } else { look.saved(&root.join("dev/kmsg")).ok()? };
+    (check.state != State::Blind).then_some(findings)
+}
+
 fn show(
     findings: &Findings,
     catalogue: &crate::fault::Catalogue,
