@@ -43,7 +43,7 @@ use crate::view::text;
 )]
 pub struct Args {
     /// Nodes of the cluster; all if none is named
-    #[arg(value_name = "NODE", conflicts_with_all = ["local", "kernel_log", "explain"])]
+    #[arg(value_name = "NODE", conflicts_with_all = ["local", "kernel_log", "explain"], add = ArgValueCandidates::new(super::names::nodes))]
     nodes: Vec<String>,
     /// Look at this machine
     #[arg(long, conflicts_with_all = ["kernel_log", "explain"])]

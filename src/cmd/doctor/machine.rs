@@ -37,14 +37,14 @@ fn kernel() -> Check {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap_or(0));
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    // Ring buffers and CAP_BPF came with 5.8.
-    if version >= (5, 8) {
+    // As README.md says; uprobe links to many places at once came with 6.6.
+    if version >= (6, 6) {
         check.ok(release)
     } else {
         check.is(
             State::Absent,
-            format!("{release}; eBPF as aictl uses it came with 5.8"),
-            "use a kernel of 5.8 or later",
+            format!("{release}; eBPF as aictl uses it came with 6.6"),
+            "use a kernel of 6.6 or later",
         )
     }
 }

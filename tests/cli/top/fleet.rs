@@ -75,3 +75,34 @@ fn exporters_are_read_through_the_api_server() {
     let ran = top(&["--fleet"]);
     assert!(ran.status == Some(4) && ran.stderr.contains("cannot list resource \"pods\""), "{ran}");
 }
+
+#[test]
+fn a_shell_gets_names_of_nodes_or_nothing_but_quickly() {
+    let Some(kube) = Kube::shared() else { return };
+    let node = kube.unique("complete-me");
+    kube.block_on(async {
+        let nodes: Api<k8s_openapi::api::core::v1::Node> = Api::all(kube.client());
+        let made = serde_json::from_value(json!({"metadata": {"name": node}})).unwrap();
+        nodes.create(&PostParams::default(), &made).await.unwrap();
+    });
+    let complete = |kubeconfig: &str, words: &[&str]| {
+        let index = (words.len() - 1).to_string();
+        let place = TestEnvironment::new().set("COMPLETE", "bash").set("_CLAP_COMPLETE_INDEX", &index);
+        let file = place.write("kubeconfig", kubeconfig).display().to_string();
+        let words: Vec<&str> = words.iter().map(|word| if *word == "FILE" { file.as_str() } else { *word }).collect();
+        let ran = place.run([&["--"], &words[..]].concat());
+        assert_eq!(ran.stderr, "", "{ran}");
+        ran.stdout
+    };
+    let config = kube.kubeconfig("default");
+    for command in ["top", "diagnose"] {
+        let said = complete(&config, &["aictl", command, "--kubeconfig", "FILE", "complete-me"]);
+        assert!(said.lines().any(|line| line.trim() == node), "{command}: {said}");
+    }
+    // A server that is not there, and nonsense: silence.
+    let gone = kube.kubeconfig_at("https://192.0.2.1:6443", "x", "default");
+    for config in [gone.as_str(), "nonsense"] {
+        let said = complete(config, &["aictl", "top", "--kubeconfig", "FILE", "complete-me"]);
+        assert_eq!(said.trim(), "");
+    }
+}
