@@ -119,8 +119,8 @@ metrics! {
     NvlinkCrcErrors Gpu Counter "nvlink_crc_errors" "DCGM_FI_DEV_NVLINK_CRC_FLIT_ERROR_COUNT_TOTAL" 1.0 "Wrong checksums on all NVLinks.";
     NvlinkReplays Gpu Counter "nvlink_replays" "DCGM_FI_DEV_NVLINK_REPLAY_ERROR_COUNT_TOTAL" 1.0 "Packets sent again on all NVLinks.";
     NvlinkRecoveries Gpu Counter "nvlink_recoveries" "DCGM_FI_DEV_NVLINK_RECOVERY_ERROR_COUNT_TOTAL" 1.0 "Times that NVLinks were trained anew.";
-    XidLast Gpu Gauge "xid_last" "DCGM_FI_DEV_XID_ERRORS" 1.0 "Last XID in the kernel's log since boot.";
-    Xids Gpu Counter "xids" "aictl_gpu_xids_total" 1.0 "XIDs in the kernel's log since boot.";
+    XidLast Gpu Gauge "xid_last" "DCGM_FI_DEV_XID_ERRORS" 1.0 "Last XID: since boot by the kernel's log, else since NVML is listened to.";
+    Xids Gpu Counter "xids" "aictl_gpu_xids_total" 1.0 "XIDs: since boot by the kernel's log, else since NVML is listened to.";
     Idle Gpu Gauge "idle_s" "aictl_gpu_idle_seconds" 1.0 "Time since the GPU was last seen at work, or since it is watched, s.";
     LinkActive Link Gauge "active" "aictl_nvlink_active" 1.0 "1 if the NVLink is up.";
     LinkTx Link Counter "tx_bytes" "aictl_nvlink_tx_bytes_total" 1.0 "Sent over the NVLink, bytes.";

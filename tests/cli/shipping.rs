@@ -18,8 +18,8 @@ fn as_a_plugin_of_kubectl_it_says_what_its_users_type() {
     let plugin = place.path("kubectl-aictl");
     symlink(binary(), &plugin).unwrap();
     let run = |arguments: &[&str]| place.ran(place.command_of(&plugin).args(arguments).output().unwrap());
-    let ran = run(&["report", "-h"]);
-    assert!(ran.status == Some(0) && ran.stdout.contains("Usage: kubectl aictl report"), "{ran}");
+    let ran = run(&["completions", "-h"]);
+    assert!(ran.status == Some(0) && ran.stdout.contains("Usage: kubectl aictl completions"), "{ran}");
     let ran = run(&["nonsense"]);
     assert!(ran.status == Some(2) && ran.stderr.contains("Usage: kubectl aictl"), "{ran}");
     assert!(run(&["completions", "bash"]).stdout.contains("COMPLETE=bash aictl"));

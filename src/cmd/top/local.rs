@@ -41,7 +41,7 @@ impl Local {
             // Other makers' readers would stand beside this one.
             readers: vec![Box::new(Sampler::new(Path::new(PROGRAM)))],
             rates: Rates::default(),
-            xids: Xids::new(&args.root),
+            xids: Xids::new(Path::new(PROGRAM), &args.root),
             deadline: args.deadline.map_or(DEADLINE, |length| length.0),
         })
     }

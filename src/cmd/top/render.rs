@@ -20,7 +20,7 @@ pub fn render(report: &Report, args: &Args, settings: &Settings) -> String {
     let mut parts: Vec<String> = Vec::new();
     if report.nodes.len() <= TOLD {
         let lines: Vec<String> = report.nodes.iter().map(|node| machine(node, ui.width())).collect();
-        parts.push(lines.join("\n"));
+        parts.push(lines.into_iter().filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n"));
     }
     let (table, colours) = match args.by {
         _ if report.idle.is_some() => idle(report),
@@ -351,13 +351,12 @@ pub fn machine(node: &NodeSample, width: usize) -> String {
         parts.push(format!("driver {}", text::plain(driver)));
     }
     let name = text::plain(&node.node);
+    // Of a Prometheus nothing is known of the machine itself.
     if parts.is_empty() {
-        return paint(style::STRONG, &name);
+        return String::new();
     }
-    let line = text::wrap(
-        &format!("{name}  "),
-        &parts.join("   ").replace(' ', "\u{a0}").replace("\u{a0}\u{a0}\u{a0}", " "),
-        width,
-    );
-    line.replace('\u{a0}', " ").replacen(&name, &paint(style::STRONG, &name), 1)
+    // A part is not torn between lines.
+    let parts: Vec<String> = parts.iter().map(|part| part.replace(' ', "\u{1}")).collect();
+    let line = text::wrap(&format!("{name}  "), &parts.join("; "), width);
+    line.replace('\u{1}', " ").replacen(&name, &paint(style::STRONG, &name), 1)
 }

@@ -47,16 +47,61 @@ fn fleet(columns: u16, rows: u16) -> TopState {
 
 #[test]
 fn a_fleet_at_80_columns() {
-    assert_snapshot!(frame(&fleet(80, 14)), @"");
+    assert_snapshot!(frame(&fleet(80, 14)), @r"
+     aictl top  prod                                            12:01:02  every 2 s
+     3 nodes   1 blind   6 GPUs   3 busy   258 GB/515 GB memory   2046 W power
+
+     NODE   GPUS  BUSY  UTIL  LOAD        MEM  POWER  TEMP  STATE
+    ▌gpu-1     4     2   45%  ████▌       50%  1364W   61C  ok
+     gpu-2     2     1   45%  ████▌       50%   682W   61C  1 GPU with faults
+     gpu-3     0     0     -                -      -     -  blind: its e… within 5 s
+
+
+
+
+
+
+     Enter into  s sort: name  / filter  p profile  d diagnose  l log  ? keys
+    ");
 }
 
 #[test]
 fn into_a_node_a_gpu_and_back() {
     let mut state = fleet(100, 24);
     press(&mut state, "\n");
-    assert_snapshot!(frame(&state), @"");
+    assert_snapshot!(frame(&state), @r"
+     aictl top  prod › gpu-1                                                        12:01:02  every 2 s
+     3 nodes   1 blind   6 GPUs   3 busy   258 GB/515 GB memory   2046 W power   ▄
+
+     GPU  UTIL  LOAD        PAST                 MEMORY     POWER  TEMP  IDLE  FLAGS      OWNER
+    ▌  0   90%  █████████                  ▇  42.9/86GB  612/700W   61C     -  power-cap  team-a/train-0
+       1   90%  █████████                  ▇  42.9/86GB  612/700W   61C     -  power-cap  team-b/train-1
+       2    0%                             ▁  42.9/86GB   70/700W   31C   20m  -          team-a/train-2
+       3    0%                             ▁  42.9/86GB   70/700W   31C   20m  -          team-b/train-3
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+     Enter into  Esc back  s sort: name  / filter  p profile  d diagnose  l log  ? keys  q quit
+    ");
     press(&mut state, "\n");
-    assert_snapshot!(frame(&state), @"");
+    let gpu = frame(&state);
+    for words in ["› GPU 0", "load   90%", "power           612 W / 700 W", "slowed by       power-cap", "model"] {
+        assert!(gpu.contains(words), "{words}\n{gpu}");
+    }
+    let process = gpu.lines().find(|line| line.contains("4000")).unwrap();
+    assert!(process.contains("88%") && process.contains("python") && process.contains("ada"), "{gpu}");
     press(&mut state, "\x1b\x1b");
     assert!(frame(&state).contains("gpu-3"), "{}", frame(&state));
 }
@@ -142,7 +187,7 @@ fn a_held_screen_stays_and_history_is_bounded() {
         state.update(TopMsg::Look(vec![node("gpu-1", 1)], Owners::new(), String::new()));
     }
     assert_eq!(state.past[&("gpu-1".to_owned(), 0)].load.len(), super::state::REMEMBERED);
-    assert_eq!(state.past.len(), 1, "GPUs of nodes that are gone are forgotten");
+    assert_eq!(state.past.len(), 1, "GPUs that are gone are forgotten");
 }
 
 #[test]

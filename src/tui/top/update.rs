@@ -1,5 +1,7 @@
 //! The one way to change the state.
 
+use std::collections::HashSet;
+
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
 
 use super::keys::{Action, action};
@@ -82,10 +84,13 @@ impl TopState {
                 }
             }
         }
-        // GPUs of nodes that are gone are not remembered for ever.
+        // GPUs that are gone are not remembered for ever.
         if self.looks.is_multiple_of(REMEMBERED as u64) {
-            let there: std::collections::HashSet<&str> = nodes.iter().map(|node| node.node.as_str()).collect();
-            self.past.retain(|(node, _), _| there.contains(node.as_str()));
+            let there: HashSet<(&str, u32)> = nodes
+                .iter()
+                .flat_map(|node| node.gpus.iter().map(move |gpu| (node.node.as_str(), gpu.index)))
+                .collect();
+            self.past.retain(|(node, index), _| there.contains(&(node.as_str(), *index)));
         }
         let loads: Vec<f64> = nodes.iter().filter_map(rows::mean).collect();
         let mean = (!loads.is_empty()).then(|| (loads.iter().sum::<f64>() / loads.len() as f64 / 100.0) as f32);

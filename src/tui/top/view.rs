@@ -49,10 +49,10 @@ pub(super) fn draw(state: &TopState, look: Look, frame: &mut Frame<'_>) {
     frame.render_widget(Paragraph::new(sums(state, look, area.width)), line(1));
     let details = details_height(state);
     if details > 0
-        && let Some((_, gpu)) = state.chosen_gpu()
+        && let Some((node, gpu)) = state.chosen_gpu()
     {
         let at = Rect::new(area.x, area.y + 2, area.width, details.min(area.height - 3));
-        frame.render_widget(Paragraph::new(gpu_details(state, gpu, look, area.width)), at);
+        frame.render_widget(Paragraph::new(gpu_details(state, &node.node, gpu, look, area.width)), at);
     }
     table(state, look, frame);
     frame.render_widget(Paragraph::new(bottom(state, look, area.width)), line(area.height - 1));
@@ -78,7 +78,7 @@ fn title(state: &TopState, look: Look, width: u16) -> Line<'static> {
     if state.paused {
         right.push_str("paused  ");
     }
-    right.push_str(&format!("{}  every {} ", state.at, human::seconds(state.interval_s)));
+    right.push_str(&format!("{}  every {} s ", state.at, state.interval_s));
     between(path, right, width)
 }
 
@@ -150,7 +150,7 @@ fn spark(past: impl DoubleEndedIterator<Item = Option<f32>>, width: usize, look:
     newest.into_iter().collect()
 }
 
-fn gpu_details(state: &TopState, gpu: &GpuSample, look: Look, width: u16) -> Vec<Line<'static>> {
+fn gpu_details(state: &TopState, node: &str, gpu: &GpuSample, look: Look, width: u16) -> Vec<Line<'static>> {
     let of = |metric| gpu.metrics.get(metric);
     let number = |metric, unit: &str| of(metric).map(|value| format!("{value:.0}{unit}"));
     let bytes = |metric| of(metric).map(|value| human::bytes(value as u64));
@@ -189,10 +189,7 @@ fn gpu_details(state: &TopState, gpu: &GpuSample, look: Look, width: u16) -> Vec
         facts.insert(0, ("blind", text::plain(why)));
     }
     let mut lines = Vec::new();
-    let key = state.past.iter().find(|((node, index), _)| {
-        *index == gpu.index && state.gpu(node, *index).is_some_and(|known| std::ptr::eq(known, gpu))
-    });
-    if let Some((_, past)) = key {
+    if let Some(past) = state.past.get(&(node.to_owned(), gpu.index)) {
         let columns = usize::from(width) / 3;
         let graph = |name: &str, ring: &std::collections::VecDeque<Option<f32>>| {
             let room = columns.saturating_sub(name.len() + 8).min(40);

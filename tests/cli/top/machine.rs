@@ -206,9 +206,17 @@ fn tables_by_gpu_process_job_and_node() {
         assert_eq!((ran.status, ran.stderr.as_str()), (Some(0), ""), "{ran}");
         ran.stdout
     };
-    insta::assert_snapshot!(table(&[]).split_once("\n\n").unwrap().1, @"");
-    insta::assert_snapshot!(table(&["--by", "process"]).split_once("\n\n").unwrap().1, @"");
-    insta::assert_snapshot!(table(&["--by", "job"]).split_once("\n\n").unwrap().1, @"");
+    insta::assert_snapshot!(table(&[]).split_once("\n\n").unwrap().1, @r"
+    GPU   UTIL   LOAD            MEMORY     POWER   TEMP   FLAGS              OWNER
+      0    93%   ███████▌   42.9/85.5GB   70/700W    31C   xid-13,power-cap   team-a/train-0
+      1     0%   ·           0.0/85.5GB   70/700W    31C   -                  <none>
+    ");
+    let (processes, jobs) = (table(&["--by", "process"]), table(&["--by", "job"]));
+    for words in ["PID", "88%", "41.9GB", "root", "python", "team-a/train-0"] {
+        assert!(processes.contains(words), "{words}: {processes}");
+    }
+    let job = jobs.lines().find(|line| line.contains("team-a/Pod/train-0")).unwrap();
+    assert!(job.contains("93%") && job.contains("70W") && job.contains("<none>"), "{jobs}");
     let sorted = table(&["--sort", "temperature", "--filter", "GPU-1", "-o", "name"]);
     assert_eq!(sorted, "GPU-1\n");
     assert_eq!(table(&["--filter", "TEAM-A", "--filter", "python", "-o", "name"]), "GPU-0\n");

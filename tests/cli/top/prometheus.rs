@@ -73,7 +73,13 @@ fn a_fleet_and_its_idle_gpus_from_prometheus() {
     assert_eq!((&gpu["metrics"]["utilisation_percent"], &gpu["pods"][0]["pod"]), (&93.into(), &"train-0".into()));
     assert_eq!(gpu["metrics"]["memory_total_bytes"], 85_899_345_920_u64);
     let ran = environment.run(["top", "--once", "--prometheus", &url, "--idle", "10m"]);
-    insta::assert_snapshot!(ran, @"");
+    insta::assert_snapshot!(ran, @r"
+    status: 0
+    ----- stdout
+    NODE    GPU   OWNER            UUID      IDLE
+    gpu-1     1   team-a/train-1   GPU-1-1    10m
+    gpu-2     0   <none>           GPU-2-0    10m
+    ");
 }
 
 #[test]
