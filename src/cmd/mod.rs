@@ -185,23 +185,24 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err((ui, error)) => return error.show(&ui),
     };
     let for_top = matches!(cli.command, Command::Top(_));
-    let done = match cli.command {
-        _ if settings.prometheus && !for_top => Err(Error::usage("-o prometheus is for aictl top alone")
-            .hint("table, wide, json, yaml and name are for all")),
-        Command::Profile(args) => profile::run(args, &settings),
-        Command::Report(args) => report::run(args, &settings),
-        Command::Timeline(_) if wants_format => Err(Error::usage("-o has no meaning for a timeline")
-            .hint("for what it shows as data: aictl report FILE -o json; for one frame: --snapshot COLUMNSxROWS")),
-        Command::Timeline(args) => timeline::run(args, &settings),
-        Command::Diagnose(args) => diagnose::run(args, &settings),
-        Command::Remediate(args) => remediate::run(args, &settings),
-        Command::Preload(args) => preload::run(*args, &settings),
-        Command::Submit(args) => submit::run(*args, &settings),
-        Command::Queue(args) => queue::run(args, &settings),
-        Command::Top(args) => top::run(*args, &settings),
-        Command::Doctor(args) => doctor::run(&args, &settings),
-        Command::Completions(args) => completions::run(&args, &settings),
-    };
+    let done =
+        match cli.command {
+            _ if settings.prometheus && !for_top => Err(Error::usage("-o prometheus is for aictl top alone")
+                .hint("table, wide, json, yaml and name are for all")),
+            Command::Profile(args) => profile::run(args, &settings),
+            Command::Report(args) => report::run(args, &settings),
+            Command::Timeline(_) if wants_format => Err(Error::usage("-o has no meaning for a timeline")
+                .hint("for what it shows as data: aictl report FILE -o json; for one frame: --snapshot COLUMNSxROWS")),
+            Command::Timeline(args) => timeline::run(args, &settings),
+            Command::Diagnose(args) => diagnose::run(args, &settings),
+            Command::Remediate(args) => remediate::run(args, &settings),
+            Command::Preload(args) => preload::run(*args, &settings),
+            Command::Submit(args) => submit::run(*args, &settings),
+            Command::Queue(args) => queue::run(args, &settings),
+            Command::Top(args) => top::run(*args, &settings),
+            Command::Doctor(args) => doctor::run(&args, &settings),
+            Command::Completions(args) => completions::run(&args, &settings),
+        };
     match done {
         Ok(code) => code.into(),
         Err(error) => error.show(&settings.ui),

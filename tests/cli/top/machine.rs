@@ -217,8 +217,8 @@ fn tables_by_gpu_process_job_and_node() {
     }
     let job = jobs.lines().find(|line| line.contains("team-a/Pod/train-0")).unwrap();
     assert!(job.contains("93%") && job.contains("70W") && job.contains("<none>"), "{jobs}");
-    let sorted = table(&["--sort", "temperature", "--filter", "GPU-1", "-o", "name"]);
-    assert_eq!(sorted, "GPU-1\n");
+    assert_eq!(table(&["--sort", "utilisation", "--filter", "h100", "-o", "name"]), "GPU-0\nGPU-1\n");
+    assert_eq!(table(&["--sort", "owner", "-o", "name"]), "GPU-1\nGPU-0\n");
     assert_eq!(table(&["--filter", "TEAM-A", "--filter", "python", "-o", "name"]), "GPU-0\n");
     let wide = table(&["-o", "wide"]);
     assert!(wide.contains("NVLINK-TX") && wide.contains("NVIDIA-H100"), "{wide}");
