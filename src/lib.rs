@@ -11,6 +11,7 @@ pub mod cmd;
 pub mod fault;
 pub mod gpu;
 pub mod host;
+pub mod metrics;
 pub mod preload;
 pub mod profile;
 pub mod queue;

@@ -9,23 +9,24 @@ use std::path::{Path, PathBuf};
 const ARROWS: &[(&str, &[&str])] = &[
     // Their readers fill in `fault::facts`, `fault::gpu::facts` and `fault::cluster`'s facts: plain
     // data without judgement.
-    ("host", &["fault"]),
-    ("gpu", &["fault"]),
+    ("host", &["fault", "metrics"]),
+    ("gpu", &["fault", "metrics"]),
     ("cluster", &["fault"]),
     ("profile", &["host", "trace"]),
     ("agent", &["host", "profile", "trace", "cluster"]),
     ("trace", &[]),
     ("analyze", &["trace"]),
+    ("metrics", &[]),
     ("fault", &[]),
     ("act", &["cluster", "fault"]),
     ("queue", &["cluster", "act", "host"]),
     ("preload", &["cluster", "act", "host"]),
-    ("tui", &["trace", "analyze", "view"]),
+    ("tui", &["trace", "analyze", "metrics", "view"]),
     ("view", &[]),
 ];
 
 /// Rooms that judge: no clock, file, network, process or randomness.
-const PURE: [&str; 3] = ["trace", "analyze", "fault"];
+const PURE: [&str; 4] = ["trace", "analyze", "fault", "metrics"];
 const IMPURE: [&str; 7] =
     ["std::fs", "std::net", "std::process", "std::env", "Instant::now", "SystemTime", "Timestamp::now"];
 

@@ -4,6 +4,7 @@
 //! data, which its readers fill in. Never changes anything: whoever does takes the
 //! [`Cluster::client`] and does so in `act` (nodes, pods), `queue` or `preload` (their own objects).
 
+mod access;
 mod addons;
 mod connect;
 mod error;
@@ -14,6 +15,7 @@ mod nodes;
 mod objects;
 mod pods;
 
+pub use access::{Access, may};
 pub use addons::addons;
 pub use connect::{Cluster, Options, answer, read};
 pub use error::ClusterError;
@@ -22,4 +24,4 @@ pub use list::{Choice, get, list};
 pub use metadata::quantity;
 pub use nodes::{NodeChoice, node, nodes};
 pub use objects::{Kind, objects};
-pub use pods::{log, pods, rejections};
+pub use pods::{log, page, pods, rejections};

@@ -69,6 +69,25 @@ pub async fn log(
     answer(&format!("cannot read the log of {namespace}/{pod}"), pods.logs(pod, &parameters)).await
 }
 
+/// Reads a page that a pod serves, through the API server.
+///
+/// # Errors
+/// If the server can't reach the pod, or the page can't be had.
+pub async fn page(
+    cluster: &Cluster,
+    namespace: &str,
+    pod: &str,
+    port: u16,
+    path: &str,
+) -> Result<String, ClusterError> {
+    let what = format!("cannot read /{path} of pod {namespace}/{pod}");
+    let pods = kube::core::Request::new(format!("/api/v1/namespaces/{namespace}/pods"));
+    let request = pods
+        .get_subresource(&format!("proxy/{path}"), &format!("{pod}:{port}"))
+        .map_err(|error| ClusterError::of(what.clone(), kube::Error::BuildRequest(error)))?;
+    answer(&what, cluster.client().request_text(request)).await
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Pod {

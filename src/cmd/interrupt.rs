@@ -54,6 +54,11 @@ impl Interrupt {
         self.stop.load(Ordering::Relaxed)
     }
 
+    /// Takes what was asked for back: it was meant for a child that had the terminal.
+    pub fn forget(&self) {
+        self.stop.store(false, Ordering::SeqCst);
+    }
+
     /// Whether it was SIGTERM, which a terminal does not send to our child.
     pub fn terminated(&self) -> bool {
         self.terminate.load(Ordering::Relaxed)

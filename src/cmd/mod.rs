@@ -8,10 +8,12 @@ mod agent;
 mod completions;
 mod config;
 mod diagnose;
+mod doctor;
 pub mod env;
 mod error;
 mod fault_log;
 mod interrupt;
+mod names;
 mod preload;
 mod profile;
 mod queue;
@@ -23,6 +25,7 @@ mod settings;
 mod submit;
 mod targets;
 mod timeline;
+mod top;
 mod values;
 
 use std::ffi::OsString;
@@ -32,7 +35,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::parser::ValueSource;
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::gpu::{events, session};
+use crate::gpu::{events, sampler, session};
 use crate::preload::{gpu as gpu_memory, pin};
 use error::Error;
 use settings::{CommonArgs, Settings};
@@ -79,7 +82,9 @@ Examples:
   sudo aictl remediate                      what would be done about them?
   aictl submit --gpus-per-node 8 train.sh   put a job in a queue
   aictl queue explain train                 why it waits, and when it may run
-  aictl preload hf://org/model              bring a model to this node's disk"
+  aictl preload hf://org/model              bring a model to this node's disk
+  aictl top                                 watch GPUs, and whose they are
+  aictl doctor                              what works here, and what to do about the rest"
     };
 }
 
@@ -112,12 +117,22 @@ enum Command {
     Preload(Box<preload::Args>),
     Submit(Box<submit::Args>),
     Queue(queue::Args),
+    Top(Box<top::Args>),
+    Doctor(doctor::Args),
     Completions(completions::Args),
 }
 
 /// The whole command line as data, for completions and man pages.
 pub fn command() -> clap::Command {
     Cli::command()
+}
+
+/// What subcommands need of a cluster: subcommand, verb, group and resource of each; the table of
+/// deploy/README.md is held against it.
+pub fn needs() -> impl Iterator<Item = (String, &'static str, &'static str, &'static str)> {
+    doctor::needs::NEEDS
+        .iter()
+        .map(|need| (format!("{:?}", need.command).to_lowercase(), need.verb, need.group, need.resource))
 }
 
 /// Answers the shell and ends, if the shell asked for completions (`COMPLETE=bash aictl`).
@@ -130,7 +145,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     if arguments.get(1).is_some_and(|argument| argument == session::ARGUMENT) {
         // Our own child, which makes the calls that may hang; it needs no settings.
-        session::answer();
+        if arguments.get(2).is_some_and(|argument| argument == sampler::ARGUMENT) {
+            sampler::answer();
+        } else {
+            session::answer();
+        }
         return error::DONE.into();
     }
     if arguments.get(1).is_some_and(|argument| argument == events::ARGUMENT) {
@@ -148,7 +167,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         return agent::run(&arguments);
     }
     let color = settings::color_before_parsing(&arguments);
-    let parsed = command()
+    let mut command = command();
+    if is_plugin(arguments.first()) {
+        // In usage and errors, that is what its users type.
+        command = command.bin_name("kubectl aictl");
+    }
+    let parsed = command
         .color(color.unwrap_or(ColorChoice::Auto))
         .try_get_matches_from(arguments)
         .and_then(|mut matches| Ok((wants_format(&matches), Cli::from_arg_matches_mut(&mut matches)?)));
@@ -164,23 +188,34 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(settings) => settings,
         Err((ui, error)) => return error.show(&ui),
     };
-    let done = match cli.command {
-        Command::Profile(args) => profile::run(args, &settings),
-        Command::Report(args) => report::run(args, &settings),
-        Command::Timeline(_) if wants_format => Err(Error::usage("-o has no meaning for a timeline")
-            .hint("for what it shows as data: aictl report FILE -o json; for one frame: --snapshot COLUMNSxROWS")),
-        Command::Timeline(args) => timeline::run(args, &settings),
-        Command::Diagnose(args) => diagnose::run(args, &settings),
-        Command::Remediate(args) => remediate::run(args, &settings),
-        Command::Preload(args) => preload::run(*args, &settings),
-        Command::Submit(args) => submit::run(*args, &settings),
-        Command::Queue(args) => queue::run(args, &settings),
-        Command::Completions(args) => completions::run(&args, &settings),
-    };
+    let for_top = matches!(cli.command, Command::Top(_));
+    let done =
+        match cli.command {
+            _ if settings.prometheus && !for_top => Err(Error::usage("-o prometheus is for aictl top alone")
+                .hint("table, wide, json, yaml and name are for all")),
+            Command::Profile(args) => profile::run(args, &settings),
+            Command::Report(args) => report::run(args, &settings),
+            Command::Timeline(_) if wants_format => Err(Error::usage("-o has no meaning for a timeline")
+                .hint("for what it shows as data: aictl report FILE -o json; for one frame: --snapshot COLUMNSxROWS")),
+            Command::Timeline(args) => timeline::run(args, &settings),
+            Command::Diagnose(args) => diagnose::run(args, &settings),
+            Command::Remediate(args) => remediate::run(args, &settings),
+            Command::Preload(args) => preload::run(*args, &settings),
+            Command::Submit(args) => submit::run(*args, &settings),
+            Command::Queue(args) => queue::run(args, &settings),
+            Command::Top(args) => top::run(*args, &settings),
+            Command::Doctor(args) => doctor::run(&args, &settings),
+            Command::Completions(args) => completions::run(&args, &settings),
+        };
     match done {
         Ok(code) => code.into(),
         Err(error) => error.show(&settings.ui),
     }
+}
+
+/// Whether kubectl runs this as its plugin.
+fn is_plugin(program: Option<&OsString>) -> bool {
+    program.is_some_and(|program| std::path::Path::new(program).file_stem().is_some_and(|name| name == "kubectl-aictl"))
 }
 
 /// Whether `-o` was typed; the environment and the configuration speak to all commands.

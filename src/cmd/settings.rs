@@ -29,6 +29,36 @@ pub enum OutputFormat {
     Name,
 }
 
+/// What can be typed: how data is printed, and what one subcommand alone can print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Typed {
+    /// For people
+    Table,
+    /// For people, with more rows and columns
+    Wide,
+    /// For programs
+    Json,
+    /// For programs and people
+    Yaml,
+    /// Just the name of what was found
+    Name,
+    /// For Prometheus (aictl top)
+    #[value(hide = true)]
+    Prometheus,
+}
+
+impl Typed {
+    fn format(self) -> OutputFormat {
+        match self {
+            Typed::Table | Typed::Prometheus => OutputFormat::Table,
+            Typed::Wide => OutputFormat::Wide,
+            Typed::Json => OutputFormat::Json,
+            Typed::Yaml => OutputFormat::Yaml,
+            Typed::Name => OutputFormat::Name,
+        }
+    }
+}
+
 /// When to colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -51,7 +81,7 @@ const CLUSTER: &str = "Cluster options";
 pub struct CommonArgs {
     /// Print data as
     #[arg(short, long, global = true, value_enum, value_name = "FORMAT", env = env::OUTPUT, hide_env = true)]
-    output: Option<OutputFormat>,
+    output: Option<Typed>,
     /// Print no status, progress or hints, only data and errors
     #[arg(short, long, global = true)]
     quiet: bool,
@@ -85,6 +115,8 @@ pub struct Settings {
     pub ui: Ui,
     /// How data is printed.
     pub output: OutputFormat,
+    /// In the form that Prometheus reads, instead.
+    pub prometheus: bool,
     /// Which cluster, for subcommands that speak to one.
     pub cluster: cluster::Options,
     /// The configuration, for what a subcommand's own flags leave open.
@@ -116,7 +148,8 @@ impl Settings {
             Ok(config) => config,
             Err(error) => return Err((Ui::new(typed(&args)), error)),
         };
-        let output = args.output.or(config.output).unwrap_or_default();
+        let output = args.output.map(Typed::format).or(config.output).unwrap_or_default();
+        let prometheus = args.output == Some(Typed::Prometheus);
         let cluster = cluster::Options {
             kubeconfig: args.kubeconfig.clone().or_else(|| config.kubeconfig.clone()),
             context: args.context.clone().or_else(|| config.context.clone()),
@@ -125,10 +158,10 @@ impl Settings {
         let ui = Ui::new(UiOptions {
             color: colour(args.color.or(config.color).unwrap_or_default()),
             ascii: args.ascii || config.ascii.unwrap_or(false),
-            still: matches!(output, OutputFormat::Json | OutputFormat::Yaml),
+            still: prometheus || matches!(output, OutputFormat::Json | OutputFormat::Yaml),
             ..typed(&args)
         });
-        Ok(Settings { ui, output, cluster, config })
+        Ok(Settings { ui, output, prometheus, cluster, config })
     }
 }
 

@@ -79,6 +79,47 @@ pub fn fabric(nvml: &Nvml, device: &Device<'_>) -> Answer<Fabric> {
     Ok(Fabric { state: info.state, status: info.status, health: None })
 }
 
+/// Load of the JPEG engine, percent.
+pub fn jpeg_load(nvml: &Nvml, device: &Device<'_>) -> Answer<u32> {
+    let call = nvml.lib().nvmlDeviceGetJpgUtilization.as_ref().map_err(|_| NvmlError::NotSupported)?;
+    let (mut load, mut period) = (0, 0);
+    // SAFETY: the handle is of this session; the call writes two integers.
+    done(unsafe { call(device.handle(), &mut load, &mut period) })?;
+    Ok(load)
+}
+
+/// Load of the optical flow engine, percent.
+pub fn optical_flow_load(nvml: &Nvml, device: &Device<'_>) -> Answer<u32> {
+    let call = nvml.lib().nvmlDeviceGetOfaUtilization.as_ref().map_err(|_| NvmlError::NotSupported)?;
+    let (mut load, mut period) = (0, 0);
+    // SAFETY: the handle is of this session; the call writes two integers.
+    done(unsafe { call(device.handle(), &mut load, &mut period) })?;
+    Ok(load)
+}
+
+/// A value that has only a number, in a scope: of a link, where the field counts links.
+pub fn field(nvml: &Nvml, device: &Device<'_>, id: u32, scope: u32) -> Answer<f64> {
+    let call = nvml.lib().nvmlDeviceGetFieldValues.as_ref().map_err(|_| NvmlError::NotSupported)?;
+    // SAFETY: a structure of integers and a union of numbers, for which all zeros is a value.
+    let mut value: sys::nvmlFieldValue_t = unsafe { zeroed() };
+    value.fieldId = id;
+    value.scopeId = scope;
+    // SAFETY: the handle is of this session; the call fills the one structure it is told of.
+    done(unsafe { call(device.handle(), 1, &mut value) })?;
+    done(value.nvmlReturn)?;
+    // SAFETY: the type says which member was written; all are plain numbers.
+    unsafe {
+        Ok(match value.valueType {
+            sys::nvmlValueType_enum_NVML_VALUE_TYPE_DOUBLE => value.value.dVal,
+            sys::nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_INT => f64::from(value.value.uiVal),
+            sys::nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_LONG
+            | sys::nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_LONG_LONG => value.value.ullVal as f64,
+            sys::nvmlValueType_enum_NVML_VALUE_TYPE_SIGNED_LONG_LONG => value.value.sllVal as f64,
+            other => return Err(NvmlError::UnexpectedVariant(other)),
+        })
+    }
+}
+
 /// Numbers of a MIG device: of its GPU instance, and of the compute instance in that.
 pub fn instance_ids(nvml: &Nvml, device: &Device<'_>) -> (Option<u32>, Option<u32>) {
     let library = nvml.lib();

@@ -92,7 +92,7 @@ fn listen(program: &Path, end: Instant, look: &mut Look) -> End {
 }
 
 /// Kills a process and gives it a moment; one that does not end is left to the kernel.
-fn stop(mut child: Child) -> Option<std::process::ExitStatus> {
+pub(super) fn stop(mut child: Child) -> Option<std::process::ExitStatus> {
     // One that has ended by itself keeps its status.
     for attempt in 0..40 {
         if let Ok(Some(status)) = child.try_wait() {
@@ -114,6 +114,22 @@ fn stuck(proc: &Path, before: Duration) -> Option<u32> {
         stat(&proc.join(pid.to_string()))
             .is_some_and(|stat| stat.state == 'D' && stat.name.as_bytes() == NAME.to_bytes() && stat.started < before)
     })
+}
+
+/// An earlier process of ours that is stuck in the kernel since before the deadline of any look.
+pub(super) fn still_stuck(deadline: Duration) -> Option<u32> {
+    stuck(Path::new("/proc"), uptime().saturating_sub(deadline))
+}
+
+/// What a process does: 'D' is stuck in the kernel.
+pub(super) fn state_of(pid: u32) -> Option<char> {
+    stat(&Path::new("/proc").join(pid.to_string())).map(|stat| stat.state)
+}
+
+/// Makes this process the one that calls: it ends with its parent, and is found by its name.
+pub(super) fn settle_child() {
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+    let _ = rustix::thread::set_name(NAME);
 }
 
 /// Time since boot.
@@ -148,8 +164,7 @@ fn stat(process: &Path) -> Option<Stat> {
 /// What the process with [`ARGUMENT`] does: reads all GPUs, and tells on stdout.
 pub fn answer() {
     // Nobody listens any more when the parent is gone.
-    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
-    let _ = rustix::thread::set_name(NAME);
+    settle_child();
     let mut stdout = std::io::stdout().lock();
     let mut tell = |word: &Word| {
         let line = serde_json::to_string(word).unwrap_or_default();

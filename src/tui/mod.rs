@@ -1,8 +1,9 @@
 //! The timeline in a terminal: a recording, or a capture still running, to move and zoom in.
 //!
-//! Uses `trace`, `analyze` and `view`. `scene` is the recording made ready, `state` what the user
-//! sees of it, `update` turns messages into changes and effects, `view` draws, `term` is the
-//! guard of the terminal. Opens no file: effects are values that `cmd` performs.
+//! Uses `trace`, `analyze`, `metrics` and `view`. `scene` is the recording made ready, `state` what
+//! the user sees of it, `update` turns messages into changes and effects, `view` draws, `term` is
+//! the guard of the terminal. `top` is the live screen of GPUs. Opens no file: effects are values
+//! that `cmd` performs.
 
 mod ansi;
 mod input;
@@ -16,6 +17,7 @@ mod svg;
 mod term;
 #[cfg(test)]
 mod testing;
+pub mod top;
 mod update;
 mod view;
 

@@ -36,6 +36,8 @@ fn short_help() {
       preload      Bring models to this node's disk, page cache and GPU memory, and prove it
       submit       Put a job in a queue of Kueue, Volcano, kube-queue, Slurm or Ray
       queue        See and manage jobs of Kueue, Volcano, kube-queue, Slurm and Ray
+      top          Watch GPUs: load, memory, power, faults, and whose they are
+      doctor       Say what works here, and what to do about what does not
       completions  Print the lines that switch completion on in a shell
       help         Print this message or the help of the given subcommand(s)
 
@@ -63,6 +65,8 @@ fn short_help() {
       aictl submit --gpus-per-node 8 train.sh   put a job in a queue
       aictl queue explain train                 why it waits, and when it may run
       aictl preload hf://org/model              bring a model to this node's disk
+      aictl top                                 watch GPUs, and whose they are
+      aictl doctor                              what works here, and what to do about the rest
     "#);
 }
 
@@ -84,6 +88,8 @@ fn long_help() {
       preload      Bring models to this node's disk, page cache and GPU memory, and prove it
       submit       Put a job in a queue of Kueue, Volcano, kube-queue, Slurm or Ray
       queue        See and manage jobs of Kueue, Volcano, kube-queue, Slurm and Ray
+      top          Watch GPUs: load, memory, power, faults, and whose they are
+      doctor       Say what works here, and what to do about what does not
       completions  Print the lines that switch completion on in a shell
       help         Print this message or the help of the given subcommand(s)
 
@@ -147,6 +153,8 @@ fn long_help() {
       aictl submit --gpus-per-node 8 train.sh   put a job in a queue
       aictl queue explain train                 why it waits, and when it may run
       aictl preload hf://org/model              bring a model to this node's disk
+      aictl top                                 watch GPUs, and whose they are
+      aictl doctor                              what works here, and what to do about the rest
 
     Exit codes:
       0    done, nothing wrong

@@ -33,9 +33,14 @@ pub struct Look<'c> {
 impl Look<'_> {
     /// Reads a saved log.
     pub fn replay(&self, path: &Path, settings: &Settings) -> Result<(Check, Vec<Finding>), Error> {
-        let (input, shown) = recording::open(path)?;
         let progress = settings.ui.progress();
-        progress.set(&format!("reading {shown}"));
+        progress.set(&format!("reading {}", if path == Path::new("-") { Path::new("stdin") } else { path }.display()));
+        self.saved(path)
+    }
+
+    /// The same, without a word of how far it is.
+    pub fn saved(&self, path: &Path) -> Result<(Check, Vec<Finding>), Error> {
+        let (input, shown) = recording::open(path)?;
         let mut reader = self.reader();
         let mut collector = Collector::new(self.catalogue, self.nvlink, Horizon { boot: None, since: self.since });
         let mut input = BufReader::with_capacity(1 << 18, input);
@@ -51,7 +56,6 @@ impl Look<'_> {
                 collector.add(event);
             }
         }
-        drop(progress);
         Ok(outcome(&reader, collector, None))
     }
 

@@ -43,7 +43,7 @@ use crate::view::text;
 )]
 pub struct Args {
     /// Nodes of the cluster; all if none is named
-    #[arg(value_name = "NODE", conflicts_with_all = ["local", "kernel_log", "explain"])]
+    #[arg(value_name = "NODE", conflicts_with_all = ["local", "kernel_log", "explain"], add = ArgValueCandidates::new(super::names::nodes))]
     nodes: Vec<String>,
     /// Look at this machine
     #[arg(long, conflicts_with_all = ["kernel_log", "explain"])]
@@ -252,6 +252,18 @@ fn local(
         publish::once(&node, &findings, gpus, settings)?;
     }
     Ok(code)
+}
+
+/// What the kernel's log of a machine, or of a tree of a test, tells; `None` if it can't be read.
+pub(super) fn kernel_log_of(
+    root: &std::path::Path,
+    catalogue: &crate::fault::Catalogue,
+    nvlink: &NvlinkTable,
+) -> Option<Vec<crate::fault::Finding>> {
+    let look = kernel_log::Look { catalogue, nvlink, since: None, trusting: false };
+    let (check, findings) =
+        if root == std::path::Path::new("/") { look.local() } else { look.saved(&root.join("dev/kmsg")).ok()? };
+    (check.state != State::Blind).then_some(findings)
 }
 
 fn show(

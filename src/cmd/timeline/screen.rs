@@ -29,12 +29,21 @@ pub fn show(
     interrupt: &Interrupt,
     feed: &mut dyn Feed,
 ) -> Result<Left, Error> {
+    show_with(mouse, interrupt, |guard| run(state, look, guard, feed))
+}
+
+/// The same for any screen: `run` has the terminal until it returns.
+pub fn show_with(
+    mouse: bool,
+    interrupt: &Interrupt,
+    run: impl FnOnce(&TerminalGuard) -> io::Result<Left>,
+) -> Result<Left, Error> {
     restore_on_panic();
     let guard = TerminalGuard::take(mouse, interrupt.shared()).map_err(|error| {
         let kind = if error.kind() == io::ErrorKind::NotFound { Kind::Usage } else { Kind::Failed };
         Error::new(kind, "cannot take the terminal").because(error)
     })?;
-    let left = run(state, look, &guard, feed);
+    let left = run(&guard);
     drop(guard);
     match left {
         Ok(left) => Ok(left),

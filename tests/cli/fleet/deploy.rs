@@ -56,6 +56,9 @@ fn every_manifest_is_taken_by_the_server() {
     for file in &resources {
         apply(&scene, file, true);
     }
+    for file in ["top/exporter.yaml", "top/roles.yaml"] {
+        apply(&scene, file, true);
+    }
     // Whatever lies beside is listed, too.
     for entry in fs::read_dir(directory()).unwrap().flatten() {
         let name = entry.file_name().into_string().unwrap();

@@ -115,7 +115,8 @@ API int nvmlDeviceGetMigDeviceHandleByIndex(device d, u32 i, device *out) { *out
 API int nvmlDeviceGetGpuInstanceId(device d, u32 *out) { *out = d % 100; return 0; }
 API int nvmlDeviceGetComputeInstanceId(device d, u32 *out) { (void)d; *out = 0; return 0; }
 
-/* Fields: here only the recovery action */
+/* Fields: the recovery action, the memory's temperature, what went over NVLinks */
+static int of_link(device d, u32 link, const char *key, u64 *out);
 typedef struct { u32 id, scope; long long at, took; u32 type, code; u64 value; } field;
 API int nvmlDeviceGetFieldValues(device d, int n, field *all)
 {
@@ -126,6 +127,15 @@ API int nvmlDeviceGetFieldValues(device d, int n, field *all)
 #ifndef OLD
 		if (all[i].id == 230)
 			all[i].code = u(d, "recovery", (u32 *)&all[i].value);
+		if (all[i].id == 82)
+			all[i].code = u(d, "memory.temperature", (u32 *)&all[i].value);
+		if (all[i].id == 138 || all[i].id == 139) {
+			const char *key = all[i].id == 138 ? "tx.kib" : "rx.kib";
+			char sum[32];
+			snprintf(sum, sizeof sum, "links.%s", key);
+			all[i].type = 3;
+			all[i].code = all[i].scope == ~0u ? number(d, sum, &all[i].value) : of_link(d, all[i].scope, key, &all[i].value);
+		}
 #endif
 	}
 	return 0;
@@ -194,7 +204,12 @@ typedef struct { u32 version; u64 total, reserved, free, used; } memory;
 API int nvmlDeviceGetMemoryInfo_v2(device d, memory *out)
 {
 	int code = number(d, "memory.total", &out->total);
-	return code ? code : number(d, "memory.used", &out->used);
+	out->reserved = 0;
+	number(d, "memory.reserved", &out->reserved);
+	if (!code)
+		code = number(d, "memory.used", &out->used);
+	out->free = out->total - out->reserved - out->used;
+	return code;
 }
 
 /* Links */
@@ -229,14 +244,40 @@ API int nvmlDeviceGetPcieReplayCounter(device d, u32 *out) { return u(d, "pcie.r
 
 /* Pace */
 API int nvmlDeviceGetCurrentClocksThrottleReasons(device d, u64 *out) { return number(d, "reasons", out); }
-API int nvmlDeviceGetClockInfo(device d, u32 type, u32 *out) { return u(d, type == 1 ? "sm" : "mem", out); }
+API int nvmlDeviceGetClockInfo(device d, u32 type, u32 *out) { return u(d, type == 1 ? "sm" : type == 3 ? "video" : "mem", out); }
 API int nvmlDeviceGetMaxClockInfo(device d, u32 type, u32 *out) { return u(d, type == 1 ? "sm.max" : "mem.max", out); }
 API int nvmlDeviceGetPerformanceState(device d, u32 *out) { return u(d, "pstate", out); }
 typedef struct { u32 gpu, memory; } load_of;
 API int nvmlDeviceGetUtilizationRates(device d, load_of *out)
 {
 	out->memory = 0;
+	u(d, "load.memory", &out->memory);
 	return u(d, "load", &out->gpu);
+}
+static int engine(device d, const char *key, u32 *out, u32 *period) { *period = 167000; return u(d, key, out); }
+API int nvmlDeviceGetEncoderUtilization(device d, u32 *out, u32 *period) { return engine(d, "load.encoder", out, period); }
+API int nvmlDeviceGetDecoderUtilization(device d, u32 *out, u32 *period) { return engine(d, "load.decoder", out, period); }
+API int nvmlDeviceGetJpgUtilization(device d, u32 *out, u32 *period) { return engine(d, "load.jpeg", out, period); }
+API int nvmlDeviceGetOfaUtilization(device d, u32 *out, u32 *period) { return engine(d, "load.ofa", out, period); }
+typedef struct { u64 at, ns; } violation;
+API int nvmlDeviceGetViolationStatus(device d, u32 policy, violation *out)
+{
+	out->at = 0;
+	return policy > 1 ? NOT_SUPPORTED : number(d, policy ? "violation.thermal" : "violation.power", &out->ns);
+}
+API int nvmlDeviceGetPowerManagementLimit(device d, u32 *out) { return u(d, "power.limit.set", out); }
+API int nvmlDeviceGetTotalEnergyConsumption(device d, u64 *out) { return number(d, "energy", out); }
+API int nvmlDeviceGetFanSpeed_v2(device d, u32 fan, u32 *out) { return fan ? NOT_SUPPORTED : u(d, "fan", out); }
+API int nvmlDeviceGetPcieThroughput(device d, u32 way, u32 *out) { return u(d, way ? "pcie.rx" : "pcie.tx", out); }
+API int nvmlDeviceGetComputeMode(device d, u32 *out) { return u(d, "compute", out); }
+typedef struct { u64 total, free, used; } window;
+API int nvmlDeviceGetBAR1MemoryInfo(device d, window *out)
+{
+	int code = number(d, "bar1.total", &out->total);
+	if (!code)
+		code = number(d, "bar1.used", &out->used);
+	out->free = out->total - out->used;
+	return code;
 }
 API int nvmlDeviceGetTemperature(device d, u32 sensor, u32 *out) { (void)sensor; return u(d, "temperature", out); }
 API int nvmlDeviceGetTemperatureThreshold(device d, u32 kind, u32 *out)
@@ -288,4 +329,36 @@ API int nvmlEventSetWait_v2(void *set, event *out, u32 timeout_ms)
 	}
 	return 10;
 }
-API int nvmlDeviceGetComputeRunningProcesses_v3(device d, u32 *n, void *out) { (void)d; (void)out; *n = 0; return 0; }
+
+/* Processes: "process PID BYTES SM", one a GPU at most */
+typedef struct { u32 pid; u64 used; u32 instance, compute; } process;
+API int nvmlDeviceGetComputeRunningProcesses_v3(device d, u32 *n, process *out)
+{
+	const char *value;
+	u32 room = *n, pid = 0, sm;
+	u64 used = 0;
+	*n = 0;
+	if (find(d, "process", &value) || sscanf(value, "%u %llu %u", &pid, &used, &sm) != 3)
+		return 0;
+	*n = 1;
+	if (!room)
+		return 7;
+	*out = (process){pid, used, ~0u, ~0u};
+	return 0;
+}
+API int nvmlDeviceGetGraphicsRunningProcesses_v3(device d, u32 *n, process *out) { (void)d; (void)out; *n = 0; return 0; }
+typedef struct { u32 pid; u64 at; u32 sm, memory, encoder, decoder; } process_load;
+API int nvmlDeviceGetProcessUtilization(device d, process_load *out, u32 *n, u64 since)
+{
+	const char *value;
+	u32 pid, sm, room = *n;
+	u64 used;
+	*n = 0;
+	if (find(d, "process", &value) || sscanf(value, "%u %llu %u", &pid, &used, &sm) != 3)
+		return 6;
+	*n = 1;
+	if (!room || !out)
+		return 7;
+	*out = (process_load){pid, since + 1, sm, 12, 0, 0};
+	return 0;
+}
