@@ -452,11 +452,12 @@ impl Step {
 
 /// A reset without the device in its command would reset all of them.
 fn check_reset(command: &[String]) -> Result<(), String> {
-    let one = ["{pci}", "{uuid}", "{index}"].iter().any(|device| command.iter().any(|word| word.contains(device)));
+    let one =
+        ["{pci}", "{gpus}", "{uuid}", "{index}"].iter().any(|device| command.iter().any(|word| word.contains(device)));
     if one || command.is_empty() {
         return Ok(());
     }
-    Err("its command names no device: it must hold {pci}, {uuid} or {index}".to_owned())
+    Err("its command names no device: it must hold {pci}, {gpus}, {uuid} or {index}".to_owned())
 }
 
 pub(super) fn check_url(url: &str) -> Result<(), String> {
