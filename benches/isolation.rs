@@ -58,6 +58,8 @@ fn main() {
         command
             .args(["remediate", "--apply", "--watch", "--interval", "1h", "--cluster", "--node", &node])
             .args(["-n", &namespace, "--pretend", "trust=1"])
+            // A machine of its own: this one's journal is elsewhere.
+            .args(["--pretend", &format!("root={}", directory.path().display())])
             .arg("--kubeconfig")
             .arg(at("kubeconfig"))
             .arg("--playbook")

@@ -30,12 +30,12 @@ pub use errand::{Errand, Way};
 pub use gate::{Gate, Held};
 pub use hands::{Hands, Lease, LeaseError, NodeView, STOP, Sheet};
 pub use journal::{Author, Journal, JournalError};
-pub use lock::{Lock, LockError};
+pub use lock::{ClaimError, Lock, LockError, claim};
 pub use record::{Event, Record};
 pub use replay::history;
 pub use run::Run;
 
-use crate::fault::playbook::{Clock, Reach};
+use crate::fault::playbook::{Clock, GpuFacts, Reach};
 use crate::fault::{Check, Finding};
 
 /// What was seen at some moment.
@@ -49,6 +49,8 @@ pub struct Look {
     pub checks: Vec<Check>,
     /// What was found, the worst first.
     pub findings: Vec<Finding>,
+    /// GPUs, and which of them are reset together.
+    pub gpus: Vec<GpuFacts>,
 }
 
 /// A process that holds a device open.

@@ -124,7 +124,7 @@ impl<'r> Run<'r> {
     fn step(&mut self, incident: &Incident, index: usize) -> Result<End, Held> {
         let history = self.gate.history();
         let planned = &incident.steps[index];
-        let filling = Filling::of(&incident.node, &incident.id, &incident.finding);
+        let filling = Filling::of(&incident.node, &incident.id, &incident.finding).together(&planned.settings.gpus);
         let doing = Doing { incident, index, step: &planned.settings, history: &history, filling };
         if !self.gate.is_dry() {
             self.gate.check(None, Duration::ZERO)?;

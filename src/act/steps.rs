@@ -81,9 +81,26 @@ impl<'d> Doing<'d> {
         self.incident.finding.device.pci.as_deref().filter(|_| !restarts && !self.reaches_peers())
     }
 
+    /// Who holds a GPU that the step is about, be it one of several that go together.
+    fn holders(&self, eyes: &dyn Eyes) -> Result<Vec<Holder>, String> {
+        if self.step.gpus.is_empty() {
+            return eyes.holders(self.pci());
+        }
+        let mut all: Vec<Holder> = Vec::new();
+        for pci in &self.step.gpus {
+            for holder in eyes.holders(Some(pci))? {
+                if !all.contains(&holder) {
+                    all.push(holder);
+                }
+            }
+        }
+        Ok(all)
+    }
+
     /// Whether more than one GPU is hit.
     pub fn reaches_peers(&self) -> bool {
-        !matches!(self.incident.finding.scope.as_str(), "gpu" | "process" | "none" | "device" | "job")
+        let together = self.incident.steps.iter().any(|step| step.settings.gpus.len() > 1);
+        together || !matches!(self.incident.finding.scope.as_str(), "gpu" | "process" | "none" | "device" | "job")
     }
 
     fn begin(&self, gate: &mut Gate<'_>, beginning: Beginning) -> Result<super::gate::Pass, Held> {
@@ -198,7 +215,7 @@ fn stop_holders(doing: &Doing<'_>, gate: &mut Gate<'_>, eyes: &dyn Eyes) -> Resu
     let step = doing.step;
     let seen =
         |holders: Result<Vec<Holder>, String>| holders.map_err(|error| format!("cannot see who holds it: {error}"));
-    let holders = match seen(eyes.holders(doing.pci())) {
+    let holders = match seen(doing.holders(eyes)) {
         Ok(holders) => holders,
         Err(error) => return wait(error),
     };
@@ -227,7 +244,7 @@ fn stop_holders(doing: &Doing<'_>, gate: &mut Gate<'_>, eyes: &dyn Eyes) -> Resu
     let since = Instant::now();
     let mut killed = false;
     let (state, why) = loop {
-        let left: Vec<Holder> = match seen(eyes.holders(doing.pci())) {
+        let left: Vec<Holder> = match seen(doing.holders(eyes)) {
             Ok(left) => left,
             Err(error) => break (StepState::Failed, error),
         };
@@ -286,7 +303,7 @@ fn repair(doing: &Doing<'_>, gate: &mut Gate<'_>, eyes: &dyn Eyes) -> Result<End
         return done("was cut off; not done again: verify decides");
     }
     if step.step == StepKind::ResetGpu {
-        match eyes.holders(doing.pci()) {
+        match doing.holders(eyes) {
             Err(error) => return wait(format!("cannot see who holds it: {error}")),
             Ok(holders) => {
                 if let Some(holder) = holders.first() {

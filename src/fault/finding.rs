@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::catalogue::{Catalogue, Component, Severity};
+use super::playbook::GpuFacts;
 
 /// Name of the JSON contract.
 pub const FINDINGS_SCHEMA: &str = "aictl.findings/v1";
@@ -22,6 +23,9 @@ pub struct Findings {
     pub checks: Vec<Check>,
     /// What was found, the worst first.
     pub findings: Vec<Finding>,
+    /// The machine's GPUs, and which must be reset together; where they were looked at.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<GpuFacts>,
 }
 
 /// One thing looked at.

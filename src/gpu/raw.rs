@@ -120,6 +120,16 @@ pub fn field(nvml: &Nvml, device: &Device<'_>, id: u32, scope: u32) -> Answer<f6
     }
 }
 
+/// What kind of device is at the other end of an NVLink. The wrapper's own call gives what it was
+/// called with.
+pub fn link_end(nvml: &Nvml, device: &Device<'_>, link: u32) -> Answer<sys::nvmlIntNvLinkDeviceType_t> {
+    let call = nvml.lib().nvmlDeviceGetNvLinkRemoteDeviceType.as_ref().map_err(|_| NvmlError::NotSupported)?;
+    let mut kind: sys::nvmlIntNvLinkDeviceType_t = sys::nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_DEVICE_TYPE_UNKNOWN;
+    // SAFETY: the handle is of this session; the call writes one integer to where it is told to.
+    done(unsafe { call(device.handle(), link, &mut kind) })?;
+    Ok(kind)
+}
+
 /// Numbers of a MIG device: of its GPU instance, and of the compute instance in that.
 pub fn instance_ids(nvml: &Nvml, device: &Device<'_>) -> (Option<u32>, Option<u32>) {
     let library = nvml.lib();

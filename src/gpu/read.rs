@@ -9,10 +9,11 @@ use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::structs::device::FieldId;
 use nvml_wrapper::sys_exports::field_id;
 use nvml_wrapper::{Device, Nvml};
+use nvml_wrapper_sys::bindings as sys;
 
 use super::raw;
 use crate::fault::gpu::facts::{
-    Clocks, Driver, Ecc, End, Failure, Gpu, Instance, Link, Pages, Pcie, Process, Reading, Switch, Thermal,
+    Clocks, Driver, Ecc, End, Failure, Gpu, Instance, Link, LinkEnd, Pages, Pcie, Process, Reading, Switch, Thermal,
 };
 
 /// NVLinks of a GPU at most (NVML_NVLINK_MAX_LINKS).
@@ -77,7 +78,7 @@ pub fn gpu(nvml: &Nvml, index: u32) -> Gpu {
         banks: reading(raw::banks(nvml, device)),
         pages: pages(device),
         inforom: reading(device.validate_info_rom()),
-        links: links(device),
+        links: links(nvml, device),
         pcie: Pcie {
             width: reading(device.current_pcie_link_width()),
             max_width: reading(device.max_pcie_link_width()),
@@ -151,7 +152,7 @@ fn clocks(device: &Device<'_>) -> Clocks {
 }
 
 /// The links in order, up to the first number that this GPU has not got.
-fn links(device: &Device<'_>) -> Vec<Link> {
+fn links(nvml: &Nvml, device: &Device<'_>) -> Vec<Link> {
     let mut links = Vec::new();
     for number in 0..MOST_LINKS {
         let link = device.link_wrapper_for(number);
@@ -160,14 +161,32 @@ fn links(device: &Device<'_>) -> Vec<Link> {
             break;
         }
         let errors = |counter| reading(link.error_counter(counter));
+        let up = active == Reading::Value(true);
         links.push(Link {
             active,
             crc_errors: errors(ErrorCounter::DlCrcFlit),
             replays: errors(ErrorCounter::DlReplay),
             recoveries: errors(ErrorCounter::DlRecovery),
+            end: if up { end(nvml, device, number) } else { Reading::NotSupported },
         });
     }
     links
+}
+
+/// What a link leads to.
+fn end(nvml: &Nvml, device: &Device<'_>, number: u32) -> Reading<LinkEnd> {
+    match raw::link_end(nvml, device, number) {
+        Ok(sys::nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_DEVICE_TYPE_GPU) => {}
+        Ok(sys::nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_DEVICE_TYPE_SWITCH) => return Reading::Value(LinkEnd::Switch),
+        Ok(_) => return Reading::Value(LinkEnd::Other),
+        Err(error) => return reading(Err(error)),
+    }
+    let place = reading(device.link_wrapper_for(number).remote_pci_info()).map(|info| address(&info.bus_id));
+    match place {
+        Reading::Value(Some(pci)) => Reading::Value(LinkEnd::Gpu(pci)),
+        Reading::Failed(failure) => Reading::Failed(failure),
+        _ => Reading::NotSupported,
+    }
 }
 
 fn instances(nvml: &Nvml, device: &Device<'_>) -> Vec<Instance> {

@@ -493,3 +493,28 @@ fn a_site_says_where_soft_faults_begin() {
         );
     }
 }
+
+#[test]
+fn gpus_that_must_be_reset_together_are_told() {
+    if !can_build() {
+        return;
+    }
+    // A pair of V100s that NVLink joins, and six that only have links to a processor.
+    let place = |gpu: u32| format!("0000{}", pci(gpu).to_uppercase());
+    let changes = format!(
+        "*.architecture 5\n*.links 1\n*.link.end 1\n0.link0.end 0\n1.link0.end 0\n0.link0.pci {}\n1.link0.pci {}",
+        place(1),
+        place(0)
+    );
+    let found = Machine::with(&changes).look(&[]);
+    let gpus = found.json["gpus"].as_array().unwrap();
+    let peers: Vec<&Value> = gpus.iter().map(|gpu| &gpu["peers"]).collect();
+    assert_eq!(gpus.len(), 8);
+    assert_eq!((peers[0], peers[1]), (&Value::from(vec![pci(1)]), &Value::from(vec![pci(0)])), "{gpus:#?}");
+    assert!(peers[2..].iter().all(|peers| peers.as_array().is_some_and(Vec::is_empty)), "{gpus:#?}");
+    // From Ampere on each goes alone.
+    let found = Machine::with("*.link.end 2").look(&[]);
+    assert!(
+        found.json["gpus"].as_array().unwrap().iter().all(|gpu| gpu["peers"].as_array().is_some_and(Vec::is_empty))
+    );
+}

@@ -95,8 +95,14 @@ impl Kube {
             format!("{ADMIN},admin,1,system:masters\n{NOBODY},nobody,2,nobodies\n"),
         )
         .unwrap();
+        // Off by default: with it a single GPU can be tainted. Older servers do not know it.
+        let help = Command::new(apiserver).arg("--help").output().unwrap();
+        let taints: &[&str] = match String::from_utf8_lossy(&help.stdout).contains("DRADeviceTaintRules=") {
+            true => &["--feature-gates=DRADeviceTaintRules=true", "--runtime-config=resource.k8s.io/v1beta2=true"],
+            false => &[],
+        };
         spawn(
-            Command::new(apiserver).args([
+            Command::new(apiserver).args(taints).args([
                 "--bind-address=127.0.0.1",
                 "--advertise-address=127.0.0.1",
                 &format!("--secure-port={port}"),

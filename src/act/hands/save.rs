@@ -114,12 +114,14 @@ impl Hands {
         // Never tried again here: whether it ran is not known when the answer is lost.
         let run = async {
             let parameters = AttachParams { container: container.map(str::to_owned), ..AttachParams::default() };
-            let parameters = parameters.stdin(false).stdout(true).stderr(true);
+            let parameters = parameters.stdin(false).stdout(false).stderr(true);
             let mut process = api.exec(&pod.name, words.iter().map(String::as_str), &parameters).await?;
             let status = process.take_status();
             let mut said = Vec::new();
-            if let Some(stderr) = process.stderr() {
-                let _ = stderr.take(SAID).read_to_end(&mut said).await;
+            if let Some(mut stderr) = process.stderr() {
+                let _ = (&mut stderr).take(SAID).read_to_end(&mut said).await;
+                // The rest, too: what nobody reads would hold up the answer.
+                let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
             }
             let status = match status {
                 Some(status) => status.await,

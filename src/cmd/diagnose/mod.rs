@@ -178,7 +178,7 @@ pub fn run(args: Args, settings: &Settings) -> Done {
     if let Some(path) = &args.kernel_log {
         let (check, found) = look.replay(path, settings)?;
         let (schema, checks) = (FINDINGS_SCHEMA, vec![check]);
-        let findings = Findings { schema, node: None, boot_id: None, checks, findings: found };
+        let findings = Findings { schema, node: None, boot_id: None, checks, findings: found, gpus: Vec::new() };
         return show(&findings, &catalogue, asker, settings);
     }
     if !args.local {
@@ -231,6 +231,7 @@ fn local(
             settings,
             only: &args.only,
             gpus: RefCell::default(),
+            reset_groups: RefCell::default(),
             gpus_on_bus: Cell::default(),
             history,
             events: listens.then_some(&events),

@@ -254,7 +254,7 @@ impl Ears {
 
 fn sighting(findings: Findings, gpus: Option<u64>) -> Sighting {
     let Findings { node, boot_id, checks, findings, .. } = findings;
-    Sighting { at: Timestamp::now(), gpus, look: Look { node, boot_id, checks, findings } }
+    Sighting { at: Timestamp::now(), gpus, look: Look { node, boot_id, checks, findings, gpus: Vec::new() } }
 }
 
 /// With what to do where the cluster lacks something that deploy/ installs.

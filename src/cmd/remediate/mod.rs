@@ -188,7 +188,7 @@ pub fn run(args: Args, settings: &Settings) -> Done {
 
 fn watch(args: &Args, once: &once::Once<'_>, interrupt: &Interrupt, settings: &Settings) -> Done {
     let mut last = None;
-    let mut wake = wake::Wake::new(once.sight.trusts(), args.findings.is_none(), !once.sight.gpus().is_empty());
+    let mut wake = wake::Wake::new(once.sight.trusts(), args.findings.is_none(), once.sight.has_gpus());
     let mut woken = Woken::Clock;
     while !interrupt.is_set() {
         let since = Instant::now();

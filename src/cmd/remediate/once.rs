@@ -92,6 +92,15 @@ pub fn lock_trouble(error: LockError) -> Trouble {
     error.into()
 }
 
+fn claim_trouble(error: act::ClaimError) -> Trouble {
+    let error = match error {
+        act::ClaimError::Io { path, source } => Error::failed(format!("cannot write {path}"), source),
+        elsewhere => Error::new(Kind::Failed, elsewhere.to_string())
+            .hint("use that directory; if nobody does any more, move it away first"),
+    };
+    error.into()
+}
+
 impl Once<'_> {
     /// Says what would be done.
     pub fn dry_run(&self) -> Result<Report, Trouble> {
@@ -120,6 +129,7 @@ impl Once<'_> {
         let until = Instant::now() + self.deadline;
         let stop = || self.stop.load(std::sync::atomic::Ordering::Relaxed);
         let _lock = Lock::take(self.directory, self.wait, stop).map_err(lock_trouble)?;
+        act::claim(self.sight.root(), self.directory).map_err(claim_trouble)?;
         let author =
             act::Author { node: self.sight.node().to_owned(), boot_id: self.sight.boot_id().to_owned(), who: who() };
         let journal = Journal::open(self.directory, author).map_err(journal_trouble)?;
@@ -171,7 +181,7 @@ impl Once<'_> {
             history,
             clock: &self.sight.clock(),
             stopped: stopped || Path::new(&self.playbook.policy.kill_switch).exists(),
-            gpus: &self.sight.gpus(),
+            gpus: &self.sight.gpus(look),
             reach: self.sight.reach(),
             fleet: fleet.as_ref(),
         })

@@ -87,6 +87,8 @@ pub struct Sight {
     began: Instant,
     /// A look that took too long, and may hang in the kernel for ever.
     stuck: RefCell<Option<Child>>,
+    /// GPUs that are reset together, as a look last said.
+    groups: RefCell<Vec<GpuFacts>>,
 }
 
 /// Findings as they are read.
@@ -101,6 +103,8 @@ struct Reading {
     checks: Vec<Check>,
     #[serde(default)]
     findings: Vec<Finding>,
+    #[serde(default)]
+    gpus: Vec<GpuFacts>,
 }
 
 impl Sight {
@@ -123,6 +127,7 @@ impl Sight {
             pretend,
             began,
             stuck: RefCell::new(None),
+            groups: RefCell::default(),
         })
     }
 
@@ -150,13 +155,32 @@ impl Sight {
         self.diagnose(&["--local".into(), "--no-state".into(), "--only".into(), "kernel-log".into()], Stdio::null())
     }
 
-    fn root(&self) -> &Path {
+    /// Where /dev, /proc/driver and /run hang.
+    pub fn root(&self) -> &Path {
         self.pretend.root.as_deref().unwrap_or(Path::new("/"))
     }
 
-    /// The GPUs of this machine.
-    pub fn gpus(&self) -> Vec<GpuFacts> {
-        gpu_holders::gpus(self.root()).into_iter().map(|pci| GpuFacts { pci, peers: None }).collect()
+    /// Whether the driver has GPUs here.
+    pub fn has_gpus(&self) -> bool {
+        !gpu_holders::gpus(self.root()).is_empty()
+    }
+
+    /// The GPUs of this machine: all that the driver has, and what the latest look at them said of
+    /// which go together. A glance at the log does not ask them, and what joins them does not change
+    /// while the machine runs.
+    pub fn gpus(&self, look: &Look) -> Vec<GpuFacts> {
+        if !look.gpus.is_empty() {
+            self.groups.replace(look.gpus.clone());
+        }
+        let groups = self.groups.borrow();
+        let known = |pci: &String| groups.iter().find(|group| group.pci == *pci).and_then(|group| group.peers.clone());
+        let mut gpus: Vec<GpuFacts> =
+            gpu_holders::gpus(self.root()).into_iter().map(|pci| GpuFacts { peers: known(&pci), pci }).collect();
+        // A lost one may no longer be the driver's.
+        let others = groups.iter().filter(|group| !gpus.iter().any(|gpu| gpu.pci == group.pci));
+        let others: Vec<GpuFacts> = others.cloned().collect();
+        gpus.extend(others);
+        gpus
     }
 
     /// Looks at a saved kernel log instead.
@@ -262,8 +286,8 @@ pub fn fleet(text: &str) -> Result<Vec<Look>, String> {
         return Err(format!("no findings: the schema is {:?}, not {FLEET_SCHEMA}", fleet.schema));
     }
     let look = |reading: Reading| {
-        let Reading { node, boot_id, checks, findings, .. } = reading;
-        Look { node, boot_id, checks, findings }
+        let Reading { node, boot_id, checks, findings, gpus, .. } = reading;
+        Look { node, boot_id, checks, findings, gpus }
     };
     Ok(fleet.nodes.into_iter().map(look).collect())
 }
@@ -274,8 +298,8 @@ pub fn parse(text: &str) -> Result<Look, String> {
     if reading.schema != FINDINGS_SCHEMA {
         return Err(format!("no findings: the schema is {:?}, not {FINDINGS_SCHEMA}", reading.schema));
     }
-    let Reading { node, boot_id, checks, findings, .. } = reading;
-    Ok(Look { node, boot_id, checks, findings })
+    let Reading { node, boot_id, checks, findings, gpus, .. } = reading;
+    Ok(Look { node, boot_id, checks, findings, gpus })
 }
 
 fn memory() -> Result<File, String> {

@@ -112,12 +112,12 @@ fn case(number: usize, node: Option<&str>, finding: &Finding) -> String {
     place.extend(node.map(|node| format!("node {node}")));
     let place = if place.is_empty() { String::new() } else { format!(" on {}", place.join(", ")) };
     let mut lines = vec![format!(
-        "{number}. {} ({}){place}: {}, reaches {}, seen {} times{}, action {}, by check {}",
+        "{number}. {} ({}){place}: {}, reaches {}, seen {}{}, action {}, by check {}",
         finding.fault,
         finding.title,
         finding.severity.name(),
         finding.scope,
-        finding.count,
+        if finding.count == 1 { "once".to_owned() } else { format!("{} times", finding.count) },
         finding
             .first_seen
             .zip(finding.last_seen)

@@ -11,7 +11,9 @@ const SEARCHED: usize = 4;
 const MOST: usize = 14;
 /// A page that shares less than this with what was found, by the weight of its rarest words, is
 /// about something else.
-const LEAST: f64 = 6.0;
+const LEAST: f64 = 8.0;
+/// Words that more than this share of the pages have tell none of them from the others.
+const COMMON: f64 = 0.05;
 
 /// The pages for faults and for the words of the evidence, those of the faults first.
 pub fn matching<'c>(catalogue: &'c Catalogue, faults: &[&str], words: &str) -> Vec<&'c Entry> {
@@ -41,7 +43,10 @@ fn search<'c>(catalogue: &'c Catalogue, text: &str) -> Vec<&'c Entry> {
         *holders.entry(word).or_default() += 1;
     }
     let all = pages.len().max(1) as f64;
-    let weight = |word: &String| (all / holders.get(word.as_str()).map_or(1.0, |n| *n as f64)).ln();
+    let weight = |word: &String| {
+        let share = holders.get(word.as_str()).map_or(1.0, |n| *n as f64) / all;
+        if share > COMMON { 0.0 } else { -share.ln() }
+    };
     let mut scored: Vec<(f64, &Entry)> = pages
         .iter()
         .map(|(entry, words)| (wanted.intersection(words).map(weight).sum::<f64>(), *entry))

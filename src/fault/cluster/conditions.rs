@@ -13,6 +13,8 @@ pub(super) const CHECK: &str = "conditions";
 pub const OURS: &str = "AictlFault";
 /// A node may take this long to become ready after it joined.
 const JOINING: SignedDuration = SignedDuration::from_mins(5);
+/// A kubelet that restarts is not ready for some seconds; from here on that is no longer what it is.
+const RESTARTING: SignedDuration = SignedDuration::from_mins(1);
 
 /// Conditions that are known, and the fault they are when they are not as they should be.
 const KNOWN: [(&str, &str); 34] = [
@@ -101,6 +103,11 @@ pub(super) fn of_node(node: &NodeFacts, now: Timestamp, catalogue: &Catalogue) -
             finding.because =
                 Some("kubelet has stopped reporting: the machine, its network or kubelet is down".to_owned());
         }
+        let young = ready.since.is_some_and(|since| now.duration_since(since) < RESTARTING);
+        if young {
+            super::rate_as(catalogue, &mut finding, Severity::Warning);
+            finding.because = Some("for less than a minute: kubelets restart".to_owned());
+        }
         verdict.findings.push(finding);
     }
     for condition in node.conditions.iter().filter(|condition| !matches!(condition.kind.as_str(), "Ready" | OURS)) {
@@ -166,6 +173,18 @@ mod tests {
 
     fn judged(conditions: &[(&str, &str)]) -> Vec<Finding> {
         of_node(&node(conditions), at(0), &catalogue()).findings
+    }
+
+    #[test]
+    fn a_kubelet_that_restarts_is_a_warning_for_a_minute() {
+        for status in ["False", "Unknown"] {
+            let mut blink = node(&[("Ready", status)]);
+            for (ago, severity) in [(59, Severity::Warning), (61, Severity::Critical)] {
+                blink.conditions[0].since = Some(at(-ago));
+                let found = of_node(&blink, at(0), &catalogue()).findings;
+                assert_eq!((names(&found), found[0].severity), (vec!["node-not-ready"], severity), "{status} {ago}");
+            }
+        }
     }
 
     #[test]

@@ -230,8 +230,14 @@ fn view(
     }
     let mut found = unite(found);
     sort(&mut found);
-    let findings =
-        Findings { schema: FINDINGS_SCHEMA, node: Some(node.name.clone()), boot_id, checks, findings: found };
+    let findings = Findings {
+        schema: FINDINGS_SCHEMA,
+        node: Some(node.name.clone()),
+        boot_id,
+        checks,
+        findings: found,
+        gpus: Vec::new(),
+    };
     NodeView {
         state: state(&findings),
         findings,

@@ -266,6 +266,21 @@ pub struct Link {
     pub replays: Reading<u64>,
     /// Times the link was trained anew.
     pub recoveries: Reading<u64>,
+    /// What is at its other end, where it is up.
+    #[serde(default)]
+    pub end: Reading<LinkEnd>,
+}
+
+/// The other end of an NVLink.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkEnd {
+    /// Another GPU, by its PCI address.
+    Gpu(String),
+    /// A switch.
+    Switch,
+    /// Something else: a processor.
+    Other,
 }
 
 /// The PCIe link.

@@ -11,6 +11,7 @@ mod links;
 mod memory;
 mod pace;
 mod pass;
+mod peers;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ use super::history::History;
 pub use events::{EVENTS, XidEvent, XidEvents};
 use facts::{Bus, End, Gpu, Look};
 use pass::Pass;
+pub use peers::reset_groups;
 
 /// What is judged, and by what.
 #[derive(Debug, Clone, Copy)]

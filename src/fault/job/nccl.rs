@@ -53,8 +53,10 @@ pub fn sign(line: &str) -> Option<Sign> {
         return None;
     }
     let said = timeout(line)
-        .or_else(|| asked(line))
+        // How far a rank had come is worth more than who asked it: the one that was asked, and did not
+        // time out itself, may be the one that all wait for.
         .or_else(|| status(line))
+        .or_else(|| asked(line))
         .or_else(|| stuck(line))
         .or_else(|| traced(line))?;
     Some(Sign { rank: rank(line), said })
@@ -76,9 +78,15 @@ fn asked(line: &str) -> Option<Said> {
 }
 
 fn status(line: &str) -> Option<Said> {
-    let any = |names: &[&str]| names.iter().find_map(|name| number(line, name));
+    let any = |names: &[&str]| names.iter().find_map(|name| reached(line, name));
     let enqueued = any(&["last enqueued NCCL work: ", "last enqueued work: ", "Last enqueued NCCL work: "])?;
-    let completed = any(&["last completed NCCL work: ", "last completed work: ", "Last completed NCCL work: "])?;
+    let completed = any(&[
+        "last completed NCCL work: ",
+        "last completed work: ",
+        "Last completed NCCL work: ",
+        // 2.5 and 2.6, on request of another rank.
+        "last completed: ",
+    ])?;
     Some(Said::Status { enqueued, completed })
 }
 
@@ -119,6 +127,12 @@ fn number(text: &str, name: &str) -> Option<u64> {
         let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
         digits[..end].parse().ok()
     })
+}
+
+/// The same of a count of collectives: -1 says that there was none yet.
+fn reached(text: &str, name: &str) -> Option<u64> {
+    let none = text.match_indices(name).any(|(at, _)| text[at + name.len()..].starts_with("-1"));
+    number(text, name).or(none.then_some(0))
 }
 
 fn word<'t>(text: &'t str, name: &str) -> Option<&'t str> {
@@ -162,6 +176,27 @@ mod tests {
             (
                 "[rank1]:[E] [PG ID 0 PG GUID 0 Rank 1] Received a dump signal due to a collective timeout from rank 0 and we will try our best to dump the debug info. Last enqueued NCCL work: 5, last completed NCCL work: 4.",
                 Some(1),
+                Said::Status { enqueued: 5, completed: 4 },
+            ),
+            // As 2.5 and 2.6 wrote them into logs that people have published.
+            (
+                "[rank0]:[E1114 09:51:00.658350320 ProcessGroupNCCL.cpp:1858] [PG ID 0 PG GUID 0(default_pg) Rank 0] Received a dump signal due to a collective timeout from rank 1. Last enqueued NCCL work: 3, last completed: 1.",
+                Some(0),
+                Said::Status { enqueued: 3, completed: 1 },
+            ),
+            (
+                "[rank8]:[E] [PG ID 0 PG GUID 0(default_pg) Rank 8] Received a dump signal due to a collective timeout from this local rank and we will try our best to dump the debug info. Last enqueued NCCL work: 62, last completed NCCL work: 62.This is most likely caused by incorrect usages of collectives",
+                Some(8),
+                Said::Status { enqueued: 62, completed: 62 },
+            ),
+            (
+                "[PG ID 0 PG GUID 0(default_pg) Rank 3] Received a dump signal due to a collective timeout from this local rank and we will try our best to dump the debug info. Last enqueued NCCL work: 1, last completed NCCL work: -1.",
+                Some(3),
+                Said::Status { enqueued: 1, completed: 0 },
+            ),
+            (
+                "[rank4]:[E] [PG ID 0 PG GUID 0 Rank 4] Received a dump signal due to a collective timeout from rank 0 and we will try our best to dump the debug info.",
+                Some(4),
                 Said::Asked { by: 0 },
             ),
             (

@@ -27,7 +27,7 @@ pub struct Filling {
 }
 
 impl Filling {
-    const NAMES: [&'static str; 7] = ["node", "pci", "uuid", "index", "device", "fault", "incident"];
+    const NAMES: [&'static str; 8] = ["node", "pci", "gpus", "uuid", "index", "device", "fault", "incident"];
 
     /// What is known of an incident.
     pub fn of(node: &str, incident: &str, finding: &Finding) -> Filling {
@@ -39,9 +39,18 @@ impl Filling {
             ("incident", incident.to_owned()),
         ];
         values.extend(device.pci.clone().map(|pci| ("pci", pci)));
+        values.extend(device.pci.clone().map(|pci| ("gpus", pci)));
         values.extend(device.uuid.clone().map(|uuid| ("uuid", uuid)));
         values.extend(device.index.map(|index| ("index", index.to_string())));
         Filling { values }
+    }
+
+    /// The same, with all GPUs that must be reset together, where it is more than one.
+    pub fn together(mut self, gpus: &[String]) -> Filling {
+        for (_, value) in self.values.iter_mut().filter(|(name, _)| *name == "gpus" && !gpus.is_empty()) {
+            *value = gpus.join(",");
+        }
+        self
     }
 
     /// A command with its placeholders filled.
@@ -59,6 +68,15 @@ impl Filling {
             let (name, rest) = part.split_once('}').ok_or_else(|| format!("{word:?} has an open placeholder"))?;
             let value = self.values.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str());
             let value = value.ok_or_else(|| format!("the finding names no {name}"))?;
+            // A list of addresses is the one word that may have commas.
+            if name == "gpus" {
+                if !value.split(',').all(is_pci) {
+                    return Err("a PCI address of the GPUs is none".to_owned());
+                }
+                filled.push_str(value);
+                filled.push_str(rest);
+                continue;
+            }
             let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/@".contains(c);
             if value.is_empty() || value.starts_with('-') || !value.chars().all(plain) {
                 return Err(format!("the {name} is not a plain word"));
@@ -98,6 +116,10 @@ mod tests {
     #[test]
     fn words_take_the_place_of_their_names() {
         assert_eq!(filled("0000:3b:00.0", "-i={pci}@{node}/{fault}").unwrap(), ["-i=0000:3b:00.0@gpu-17/xid-79"]);
+        assert_eq!(filled("0000:3b:00.0", "{gpus}").unwrap(), ["0000:3b:00.0"]);
+        let both = ["0000:3b:00.0", "0000:5e:00.0"].map(str::to_owned);
+        let filling = Filling::of("gpu-17", "i-1", &finding("xid-79")).together(&both);
+        assert_eq!(filling.fill(&["{gpus}".to_owned()]).unwrap(), ["0000:3b:00.0,0000:5e:00.0"]);
         assert!(filled("0000:3b:00.0", "{uuid}").unwrap_err().contains("names no uuid"));
     }
 
@@ -106,6 +128,7 @@ mod tests {
         for pci in ["", "-r", "0000:3b:00.0; reboot", "$(reboot)", "0000:3b:00.0 --all", "3b:00.0", "all", "0000:3b:00"]
         {
             assert!(filled(pci, "{pci}").is_err(), "{pci}");
+            assert!(filled(pci, "{gpus}").is_err(), "{pci}");
         }
     }
 

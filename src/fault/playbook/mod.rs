@@ -65,7 +65,7 @@ pub struct Commands {
     pub isolated: Vec<String>,
     /// Has the jobs save their work, and ends when they have.
     pub checkpoint: Vec<String>,
-    /// Resets one GPU.
+    /// Resets a GPU, or those that must be reset together.
     pub reset_gpu: Vec<String>,
     /// Restarts the machine.
     pub reboot: Vec<String>,
@@ -81,7 +81,7 @@ impl Default for Commands {
             restore: Vec::new(),
             isolated: Vec::new(),
             checkpoint: Vec::new(),
-            reset_gpu: words("nvidia-smi --gpu-reset -i {pci}"),
+            reset_gpu: words("nvidia-smi --gpu-reset -i {gpus}"),
             reboot: Vec::new(),
             burn_in: Vec::new(),
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::super::{Catalogue, Check, Finding, Severity, State};
 use super::policy::{self, Refusal};
@@ -55,11 +55,12 @@ pub struct Facts<'a> {
 }
 
 /// A GPU, and those that its reset touches.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GpuFacts {
     /// "0000:3b:00.0".
     pub pci: String,
-    /// GPUs joined to it by NVLink, where known.
+    /// GPUs that must be reset with it, since NVLink joins them; null where that is not known.
+    #[serde(default)]
     pub peers: Option<Vec<String>>,
 }
 
@@ -344,8 +345,18 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// All GPUs that must be reset with the finding's, itself first; empty if it goes alone.
+    fn group(&self, finding: &Finding) -> Vec<String> {
+        let own = self.gpus.iter().find(|gpu| Some(&gpu.pci) == finding.device.pci.as_ref());
+        let peers = own.and_then(|gpu| Some((gpu, gpu.peers.as_ref().filter(|peers| !peers.is_empty())?)));
+        peers.map_or_else(Vec::new, |(own, peers)| [&own.pci].into_iter().chain(peers).cloned().collect())
+    }
+
     fn planned(&self, step: &Step, finding: &Finding) -> Planned {
-        let settings = step.settled(self.playbook, self.reach);
+        let mut settings = step.settled(self.playbook, self.reach);
+        if matches!(step.step, StepKind::ResetGpu | StepKind::StopHolders) && self.reach != Reach::Central {
+            settings.gpus = self.group(finding);
+        }
         let (state, why) = match settings.standing(self.reach) {
             Ok(()) if self.reach == Reach::Central && step.step.is_on_the_machine() => {
                 (StepState::Planned, "left to the node's own agent".to_owned())
@@ -388,6 +399,7 @@ fn target(step: &Step, finding: &Finding, node: &str) -> String {
         StepKind::Notify => step.url.clone().unwrap_or_default(),
         StepKind::Checkpoint => format!("jobs on {node}"),
         StepKind::Evict => format!("pods in {}", step.namespaces.join(", ")),
+        StepKind::StopHolders | StepKind::ResetGpu if !step.gpus.is_empty() => step.gpus.join(", "),
         StepKind::StopHolders | StepKind::ResetGpu => device,
         StepKind::RestartService => step.service.clone().unwrap_or_default(),
         StepKind::Script => step.command.first().cloned().unwrap_or_default(),

@@ -172,6 +172,25 @@ fn a_reset_that_would_reach_further_is_refused() {
 }
 
 #[test]
+fn gpus_that_nvlink_joins_are_reset_together_where_a_site_allows_it() {
+    let pci = ["0000:3b:00.0", "0000:5e:00.0"].map(str::to_owned);
+    let mut scene = Scene::new(vec![fresh("xid-95")]);
+    scene.gpus = vec![GpuFacts { pci: pci[0].clone(), peers: Some(vec![pci[1].clone()]) }];
+    scene.playbook.policy.blast_radius = 2;
+    let plan = scene.plan();
+    let steps = &plan.incidents[0].steps;
+    let reset = steps.iter().find(|step| step.step == StepKind::ResetGpu).unwrap();
+    assert_eq!((reset.target.as_str(), &reset.settings.gpus[..]), ("0000:3b:00.0, 0000:5e:00.0", &pci[..]));
+    assert_eq!(reset.state, StepState::Planned);
+    // A command of a site's that names one GPU can't do it: nothing is disturbed, a human is told.
+    scene.playbook.commands.reset_gpu = ["reset", "{pci}"].map(str::to_owned).to_vec();
+    let plan = scene.plan();
+    let steps = &plan.incidents[0].steps;
+    assert!(steps.iter().any(|step| step.step == StepKind::ResetGpu && step.state == StepState::Refused));
+    assert_eq!(steps.last().unwrap().step, StepKind::HandOver);
+}
+
+#[test]
 fn what_was_begun_goes_on_where_it_stopped() {
     let scene = Scene::new(vec![fresh("xid-95")]).after(open(&[StepKind::Isolate, StepKind::ResetGpu]));
     let plan = scene.plan();

@@ -229,6 +229,9 @@ pub struct Step {
     /// How pods are asked to save their work, and what proves that they did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub save: Option<Save>,
+    /// GPUs that must be reset together; the plan's own, never a playbook's. Empty: the one that was found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<String>,
 }
 
 fn is_false(value: &bool) -> bool {
@@ -261,6 +264,7 @@ impl Step {
             by: None,
             no_execute: false,
             save: None,
+            gpus: Vec::new(),
         }
     }
 
@@ -359,6 +363,9 @@ impl Step {
             _ if reach == Reach::Central && self.step.is_on_the_machine() => Ok(()),
             StepKind::Reboot if self.command.is_empty() => lacks("no command for it: set commands.reboot"),
             StepKind::ResetGpu if self.command.is_empty() => lacks("no command for it: set commands.reset_gpu"),
+            StepKind::ResetGpu if self.gpus.len() > 1 && !self.command.iter().any(|word| word.contains("{gpus}")) => {
+                lacks("NVLink joins it to others, and the command names one GPU: use {gpus}")
+            }
             StepKind::Checkpoint if self.command.is_empty() => {
                 Err((StepState::Skipped, "no command for it: set commands.checkpoint".to_owned()))
             }
@@ -372,7 +379,7 @@ impl Step {
     /// What is wrong with its settings.
     pub(super) fn check(&self, playbook: &Playbook) -> Result<(), String> {
         let commands = &playbook.commands;
-        let given: [(&str, bool); 18] = [
+        let given: [(&str, bool); 19] = [
             ("attempts", self.attempts.is_some()),
             ("command", !self.command.is_empty()),
             ("undo", !self.undo.is_empty()),
@@ -391,6 +398,7 @@ impl Step {
             ("by", self.by.is_some()),
             ("no_execute", self.no_execute),
             ("save", self.save.is_some()),
+            ("gpus", !self.gpus.is_empty()),
         ];
         let takes = self.step.takes();
         if let Some((key, _)) = given.iter().find(|(key, given)| *given && !takes.contains(key)) {
@@ -444,11 +452,12 @@ impl Step {
 
 /// A reset without the device in its command would reset all of them.
 fn check_reset(command: &[String]) -> Result<(), String> {
-    let one = ["{pci}", "{uuid}", "{index}"].iter().any(|device| command.iter().any(|word| word.contains(device)));
+    let one =
+        ["{pci}", "{gpus}", "{uuid}", "{index}"].iter().any(|device| command.iter().any(|word| word.contains(device)));
     if one || command.is_empty() {
         return Ok(());
     }
-    Err("its command names no device: it must hold {pci}, {uuid} or {index}".to_owned())
+    Err("its command names no device: it must hold {pci}, {gpus}, {uuid} or {index}".to_owned())
 }
 
 pub(super) fn check_url(url: &str) -> Result<(), String> {

@@ -59,11 +59,27 @@ fn every_manifest_is_taken_by_the_server() {
     for file in ["top/exporter.yaml", "top/roles.yaml"] {
         apply(&scene, file, true);
     }
-    // Whatever lies beside is listed, too.
-    for entry in fs::read_dir(directory()).unwrap().flatten() {
+    all_are_listed(".", &resources);
+    let listed = documents("remediate/kustomization.yaml").remove(0);
+    let resources: Vec<&str> = listed["resources"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    for file in &resources {
+        apply(&scene, &format!("remediate/{file}"), true);
+    }
+    all_are_listed("remediate", &resources);
+    // The playbook is one that aictl takes.
+    let map = documents("remediate/playbook.yaml").remove(0);
+    let playbook = scene.place.write("playbook.yaml", map["data"]["playbook.yaml"].as_str().unwrap());
+    scene.place.write("log", "[ 1.0] usb 1-1: new device\n");
+    let ran = scene.place.run(["remediate", "--kernel-log", "log", "--playbook", playbook.to_str().unwrap()]);
+    assert_eq!(ran.status, Some(0), "{ran}");
+}
+
+/// Whatever lies in a directory of manifests is listed.
+fn all_are_listed(place: &str, resources: &[&str]) {
+    for entry in fs::read_dir(directory().join(place)).unwrap().flatten() {
         let name = entry.file_name().into_string().unwrap();
         if name.ends_with(".yaml") && name != "kustomization.yaml" {
-            assert!(resources.contains(&name.as_str()), "deploy/kustomization.yaml does not list {name}");
+            assert!(resources.contains(&name.as_str()), "deploy/{place}/kustomization.yaml does not list {name}");
         }
     }
 }
@@ -73,20 +89,13 @@ fn publish(scene: &Scene, node: &str) -> Ran {
     scene.run(&["--local", "--only", "kernel-log", "--no-state", "--root", &root, "--publish", "--node", node])
 }
 
-#[test]
-fn the_agents_account_may_write_of_its_own_node_and_do_nothing_else() {
-    let Some(scene) = Scene::new("account") else { return };
-    for file in ["namespace.yaml", "roles.yaml", "own-node.yaml"] {
-        apply(&scene, file, false);
-    }
-    let (own, other) = (scene.node("own"), scene.node("other"));
-    scene.place.write("machine/dev/kmsg", "6,1,1,-;quiet\n");
-    let pod_name = scene.name("agent");
-    let token = scene.kube.block_on(async {
+/// A token of an account in aictl's namespace, as a pod on a node has it.
+fn token(scene: &Scene, account: &str, pod: &str, node: &str) -> String {
+    scene.kube.block_on(async {
         let client = scene.kube.client();
         let pods: Api<Pod> = Api::namespaced(client.clone(), "aictl");
-        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": pod_name}, "spec": {"nodeName": own,
-            "serviceAccountName": "aictl-agent", "containers": [{"name": "agent", "image": "none"}]}}))
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": pod}, "spec": {"nodeName": node,
+            "serviceAccountName": account, "containers": [{"name": "agent", "image": "none"}]}}))
         .unwrap();
         let pod = pods.create(&PostParams::default(), &pod).await.unwrap();
         let bound = BoundObjectReference {
@@ -98,9 +107,88 @@ fn the_agents_account_may_write_of_its_own_node_and_do_nothing_else() {
         let spec = TokenRequestSpec { bound_object_ref: Some(bound), ..TokenRequestSpec::default() };
         let asked = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
         let accounts: Api<ServiceAccount> = Api::namespaced(client, "aictl");
-        let made = accounts.create_token_request("aictl-agent", &PostParams::default(), &asked).await.unwrap();
+        let made = accounts.create_token_request(account, &PostParams::default(), &asked).await.unwrap();
         made.status.unwrap().token.unwrap()
+    })
+}
+
+const REPAIR: &str = "
+policy: {kill_switch: /nonexistent/stop, cool_down: 0s, breaker: {nodes: 100000}, out_of_service: {nodes: 100000}}
+rules:
+- name: from-afar
+  match: {faults: [xid-79]}
+  steps:
+  - {step: isolate, timeout: 30s}
+  - {step: verify, attempts: 20, settle: 500ms, timeout: 60s}
+  - {step: restore, timeout: 30s}
+";
+
+/// From what an agent published to a node that is put back: nothing between them is made up, and the
+/// account has no more rights than deploy/remediate gives it.
+#[test]
+fn a_central_run_goes_by_what_agents_published_with_the_rights_it_is_given() {
+    let Some(scene) = Scene::new("central") else { return };
+    for file in ["namespace.yaml", "roles.yaml", "remediate/roles.yaml"] {
+        apply(&scene, file, false);
+    }
+    let (sick, well) = (scene.node("sick"), scene.node("well"));
+    let quiet = "6,1,1,-;quiet\n";
+    let sick_log =
+        format!("{quiet}3,100,1000000,-;NVRM: Xid (PCI:0000:3b:00): 79, pid=1, name=a, GPU has fallen off the bus.\n");
+    scene.place.write("machine/dev/kmsg", quiet);
+    assert_eq!(publish(&scene, &well).status, Some(0));
+    scene.place.write("machine/dev/kmsg", &sick_log);
+    assert_eq!(publish(&scene, &sick).status, Some(3));
+    let version = |node: &str| scene.get(node).metadata.resource_version;
+    let before = version(&well);
+    let token = token(&scene, "aictl-remediate", &scene.name("central"), &well);
+    let config = scene.place.write("central", scene.kube.kubeconfig_at(&scene.kube.url(), &token, "aictl"));
+    let playbook = scene.place.write("repair.yaml", REPAIR);
+    let run = |more: &[&str]| {
+        let common =
+            ["remediate", &sick, &well, "-o", "json", "--wait", "60s", "--kubeconfig", config.to_str().unwrap()];
+        let playbook = ["--playbook", playbook.to_str().unwrap()];
+        let mut command = scene.place.command();
+        command.args([&common[..], &playbook, more].concat());
+        command
+    };
+    let dry = until("the role is known to the server", || {
+        Some(scene.place.ran(run(&[]).output().unwrap())).filter(|ran| ran.status == Some(3))
     });
+    let plan: Value = serde_json::from_str(&dry.stdout).unwrap();
+    assert_eq!(
+        (&plan["incidents"][0]["node"], &plan["incidents"][0]["finding"]["fault"]),
+        (&json!(sick), &json!("xid-79"))
+    );
+    let tainted = |node: &str| {
+        let taints = scene.get(node).spec.and_then(|spec| spec.taints).unwrap_or_default();
+        taints.iter().any(|taint| taint.key == "aictl.dev/fault")
+    };
+    assert!(!tainted(&sick), "a dry run");
+    let child =
+        run(&["--apply", "--once"]).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn();
+    // It heals once the node is out of service, and its agent says so.
+    until("the node is isolated", || tainted(&sick).then_some(()));
+    scene.place.write("machine/dev/kmsg", quiet);
+    assert_eq!(publish(&scene, &sick).status, Some(0));
+    let ran = scene.place.ran(child.unwrap().wait_with_output().unwrap());
+    assert_eq!(ran.status, Some(0), "{ran}");
+    let done: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(done["incidents"][0]["state"], "restored", "{done:#}");
+    assert!(!tainted(&sick));
+    assert_eq!(version(&well), before, "a healthy node is never touched");
+}
+
+#[test]
+fn the_agents_account_may_write_of_its_own_node_and_do_nothing_else() {
+    let Some(scene) = Scene::new("account") else { return };
+    for file in ["namespace.yaml", "roles.yaml", "own-node.yaml"] {
+        apply(&scene, file, false);
+    }
+    let (own, other) = (scene.node("own"), scene.node("other"));
+    scene.place.write("machine/dev/kmsg", "6,1,1,-;quiet\n");
+    let pod_name = scene.name("agent");
+    let token = token(&scene, "aictl-agent", &pod_name, &own);
     scene.place.write("kubeconfig", scene.kube.kubeconfig_at(&scene.kube.url(), &token, "aictl"));
     let ran =
         until("the role is known to the server", || Some(publish(&scene, &own)).filter(|ran| ran.status == Some(0)));

@@ -336,3 +336,48 @@ fn a_step_that_could_not_end_in_time_is_not_begun() {
     assert!(site.log().is_empty(), "{:?}", site.log());
     assert_eq!((site.settle(), site.count("reset")), (0, 1));
 }
+
+#[test]
+fn two_daemons_with_a_journal_each_are_not_let_repair_the_same() {
+    let mut site = Site::new(RESET);
+    // Slow enough for both to be at work at once, were they let.
+    site.write("slow", "");
+    let first = site.start(None);
+    site.state = "other";
+    let second = site.start(None);
+    let codes = [first, second].map(|run| run.wait_with_output().unwrap().status.code());
+    assert!(codes.contains(&Some(0)) && codes.contains(&Some(1)), "{codes:?}");
+    assert_eq!(site.count("reset"), 1, "{:?}", site.log());
+    // And one after the other: who was refused is refused until the machine boots.
+    let refused = if codes[0] == Some(1) { "state" } else { "other" };
+    site.state = refused;
+    site.write("fault", "");
+    let output = site.apply();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1) && said.contains("the journal of this machine is in"), "{said}");
+    fs::remove_dir_all(site.path("run")).unwrap();
+    assert_eq!(site.apply().status.code(), Some(0));
+}
+
+#[test]
+fn gpus_that_nvlink_joins_are_reset_together_or_not_at_all() {
+    let steps = "\n  - {step: isolate}\n  - {step: reset-gpu}\n  - {step: verify}\n  - {step: restore}\n";
+    let site = Site::new(steps);
+    let mut sick: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(site.path("sick.json")).unwrap()).unwrap();
+    sick["gpus"] = serde_json::json!([{"pci": GPU, "peers": [OTHER_GPU]}, {"pci": OTHER_GPU, "peers": [GPU]}]);
+    site.write("sick.json", &sick.to_string());
+    let output = site.apply();
+    assert_eq!(plan(&output)["refused"][0]["rule"], "blast_radius", "{:#}", plan(&output));
+    assert!(site.log().is_empty());
+    // A site lets both go; its command names one alone: a human is asked.
+    site.edit("playbook.yaml", "cool_down: 0s", "cool_down: 0s, blast_radius: 2");
+    let output = site.run(&["-o", "json"]);
+    assert!(plan(&output).to_string().contains("the command names one GPU: use {gpus}"), "{:#}", plan(&output));
+    let text = site.here("['@/reset', '{pci}']");
+    site.edit("playbook.yaml", &text, "['@/reset', '{gpus}']");
+    let output = site.apply();
+    assert_eq!(output.status.code(), Some(0), "{:#}", plan(&output));
+    assert!(site.log().contains(&format!("reset {GPU},{OTHER_GPU}")), "{:?}", site.log());
+    assert_eq!(site.count("reset"), 1);
+}

@@ -40,6 +40,8 @@ pub struct Site {
     pub also: Vec<String>,
     /// Said with every command.
     pub connection: Vec<String>,
+    /// Where the journal is.
+    pub state: &'static str,
     /// Ids of the events that the webhook took.
     pub events: Arc<Mutex<Vec<String>>>,
 }
@@ -48,7 +50,7 @@ impl Site {
     pub fn new(steps: &str) -> Site {
         let directory = tempfile::tempdir().unwrap();
         let events = Arc::default();
-        let site = Site { directory, also: Vec::new(), connection: Vec::new(), events };
+        let site = Site { directory, also: Vec::new(), connection: Vec::new(), state: "state", events };
         let url = site.webhook();
         site.script("cordon", "touch @/cordoned");
         site.script("uncordon", "rm -f @/cordoned");
@@ -151,7 +153,7 @@ impl Site {
             .args(["--pretend", &format!("root={}", self.directory.path().display())])
             .args(["--pretend", &format!("boot={}", boot.trim())])
             .arg("--state-dir")
-            .arg(self.path("state"))
+            .arg(self.path(self.state))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

@@ -236,6 +236,20 @@ API int nvmlDeviceGetNvLinkErrorCounter(device d, u32 link, u32 counter, u64 *ou
 {
 	return counter == 2 ? of_link(d, link, "crc", out) : NOT_SUPPORTED;
 }
+API int nvmlDeviceGetNvLinkRemoteDeviceType(device d, u32 link, u32 *out)
+{
+	u64 value = 0;
+	int code = of_link(d, link, "end", &value); /* 0 a GPU, 2 a switch */
+	*out = (u32)value;
+	return code;
+}
+API int nvmlDeviceGetNvLinkRemotePciInfo_v2(device d, u32 link, pci *out)
+{
+	char key[48];
+	memset(out, 0, sizeof *out);
+	snprintf(key, sizeof key, "link%u.pci", link);
+	return text(d, key, out->address, sizeof out->address);
+}
 API int nvmlDeviceGetCurrPcieLinkWidth(device d, u32 *out) { return u(d, "pcie.width", out); }
 API int nvmlDeviceGetMaxPcieLinkWidth(device d, u32 *out) { return u(d, "pcie.width.max", out); }
 API int nvmlDeviceGetCurrPcieLinkGeneration(device d, u32 *out) { return u(d, "pcie.gen", out); }

@@ -212,8 +212,11 @@ fn page(asked: &Asked<'_>, question: &Question, width: usize) -> String {
         let note = "A model's words, not aictl's: they may be wrong, and nothing follows from them.";
         return format!("{head}\n{}\n{}", paint(style::FAINT, &text::wrap("", note, width)), wrapped(answer));
     }
-    let place = asked.url.map_or("nobody yet: AICTL_ASK_URL is not set".to_owned(), text::plain);
-    let mut parts = vec![paint(style::HEADER, &format!("would be sent to {place}, for {model}"))];
+    let head = match asked.url {
+        Some(url) => format!("would be sent to {}, for {model}", text::plain(url)),
+        None => "would be sent, once AICTL_ASK_URL and AICTL_ASK_MODEL say to whom".to_owned(),
+    };
+    let mut parts = vec![paint(style::HEADER, &head)];
     let system = lines(crate::fault::ask::SYSTEM);
     parts.extend([wrapped(&system), String::new(), wrapped(&lines(&question.text))]);
     let stand_ins: Vec<String> =

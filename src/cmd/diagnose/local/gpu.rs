@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{LocalContext, Outcome};
 use crate::fault::Device;
 use crate::fault::gpu::facts::Gpu;
-use crate::fault::gpu::{Machine, judge};
+use crate::fault::gpu::{Machine, judge, reset_groups};
 use crate::gpu::{bus, session};
 use crate::host::machine;
 
@@ -25,6 +25,7 @@ pub fn look(context: &LocalContext<'_>) -> Outcome {
     if let Some(look) = &look {
         // NVML's start makes files in /dev that were missing.
         bus.device_files = bus::look(context.root, uptime_s).device_files;
+        *context.reset_groups.borrow_mut() = reset_groups(&look.gpus);
         *context.gpus.borrow_mut() = look.gpus.iter().map(device).collect();
     }
     let boot_id = machine::boot_id();

@@ -15,6 +15,7 @@ use super::checks::Checks;
 use super::kernel_log::Look;
 use crate::cmd::settings::Settings;
 use crate::fault::gpu::XidEvents;
+use crate::fault::playbook::GpuFacts;
 use crate::fault::{Catalogue, Check, Device, FINDINGS_SCHEMA, Finding, Findings, History, State, sort, unite};
 use crate::host::machine;
 
@@ -34,6 +35,8 @@ pub struct LocalContext<'c> {
     pub only: &'c [String],
     /// The GPUs, as far as a source has named them: address, uuid and index of each.
     pub gpus: RefCell<Vec<Device>>,
+    /// GPUs, and which must be reset together, where a source has asked them.
+    pub reset_groups: RefCell<Vec<GpuFacts>>,
     /// GPUs on the bus, as far as a source has counted them.
     pub gpus_on_bus: Cell<Option<u64>>,
     /// Earlier looks; sources add to it what rates are made of.
@@ -78,11 +81,12 @@ pub fn look(context: LocalContext<'_>, kept: Kept, site: &Checks) -> (Findings, 
     }
     name_gpus(&mut findings, &context.gpus.borrow());
     let gpus = context.gpus_on_bus.get();
+    let groups = context.reset_groups.take();
     checks.push(kept.write(context.history.into_inner()));
     let mut findings = unite(findings);
     sort(&mut findings);
     let node = Some(machine::node_name());
-    (Findings { schema: FINDINGS_SCHEMA, node, boot_id: machine::boot_id(), checks, findings }, gpus)
+    (Findings { schema: FINDINGS_SCHEMA, node, boot_id: machine::boot_id(), checks, findings, gpus: groups }, gpus)
 }
 
 /// Gives findings that know only a GPU's address its uuid and index.

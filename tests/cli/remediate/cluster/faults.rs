@@ -146,3 +146,35 @@ fn clocks_that_jump_leave_no_node_isolated() {
         assert!(town.is_clean(), "{jump}");
     }
 }
+
+/// As long as it may be away, in earnest: `cargo test --test cli -- --ignored sixty`.
+#[test]
+#[ignore = "takes more than a minute"]
+fn a_server_that_is_away_for_sixty_seconds_is_waited_for() {
+    let Some((town, proxy)) = behind_a_proxy(ALL) else { return };
+    town.job(1);
+    town.keepers(1);
+    for (step, short) in [("isolate", "20s"), ("evict", "30s"), ("checkpoint", "20s"), ("restore", "20s")] {
+        let text = std::fs::read_to_string(town.site.path("playbook.yaml")).unwrap();
+        let lines = text.lines().map(|line| match line.contains(&format!("step: {step},")) {
+            true => line.replace(&format!("timeout: {short}"), "timeout: 3m"),
+            false => line.to_owned(),
+        });
+        let text: Vec<String> = lines.collect();
+        town.site.write("playbook.yaml", &text.join("\n"));
+    }
+    let since = std::sync::Mutex::new(None::<Instant>);
+    proxy.judge(move |method, path| {
+        let mut since = since.lock().unwrap();
+        if since.is_none() && method == "PATCH" && path.contains("/nodes/") {
+            *since = Some(Instant::now());
+        }
+        let away = since.is_some_and(|since| since.elapsed() < Duration::from_secs(60));
+        if away { Fate::Refuse } else { Fate::Pass }
+    });
+    let begin = Instant::now();
+    let output = town.site.apply();
+    assert!(begin.elapsed() >= Duration::from_secs(60));
+    assert_eq!(output.status.code(), Some(0), "{:#}", plan(&output));
+    holds(&town, "sixty seconds");
+}

@@ -3,6 +3,7 @@
 mod budgets;
 mod central;
 mod faults;
+mod pods;
 pub mod proxy;
 mod rules;
 mod town;

@@ -23,29 +23,42 @@ pub enum Fate {
 }
 
 type Judge = dyn Fn(&str, &str) -> Fate + Send + Sync;
+/// What a command in a pod does: its exit code, and what it writes to stderr.
+type Exec = dyn Fn(&str, &[String]) -> (i32, Vec<u8>) + Send + Sync;
+type Turn = dyn Fn(&str) -> String + Send + Sync;
 
 pub struct Proxy {
     pub url: String,
     judge: Arc<Mutex<Arc<Judge>>>,
     /// Requests that were not simply passed on.
     pub met: Arc<AtomicUsize>,
+    exec: Arc<Mutex<Option<Arc<Exec>>>>,
 }
 
 impl Proxy {
     /// A proxy in front of a server; it passes all on until it is told otherwise.
     pub fn new(server: &str) -> Proxy {
+        Proxy::turning(server, str::to_owned)
+    }
+
+    /// The same, with other paths asked of the server than were asked of it.
+    pub fn turning(server: &str, turn: impl Fn(&str) -> String + Send + Sync + 'static) -> Proxy {
+        let turn: Arc<Turn> = Arc::new(turn);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let judge: Arc<Mutex<Arc<Judge>>> = Arc::new(Mutex::new(Arc::new(|_: &str, _: &str| Fate::Pass)));
         let met = Arc::new(AtomicUsize::new(0));
+        let exec: Arc<Mutex<Option<Arc<Exec>>>> = Arc::default();
+        let running = Arc::clone(&exec);
         let (server, judging, counting) = (server.to_owned(), Arc::clone(&judge), Arc::clone(&met));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (server, judge, met) = (server.clone(), Arc::clone(&judging), Arc::clone(&counting));
-                std::thread::spawn(move || serve(stream, &server, &judge, &met));
+                let (turn, exec) = (Arc::clone(&turn), Arc::clone(&running));
+                std::thread::spawn(move || serve(stream, &server, &judge, &met, &*turn, &exec));
             }
         });
-        Proxy { url, judge, met }
+        Proxy { url, judge, met, exec }
     }
 
     /// Says what becomes of requests, by method and path.
@@ -53,12 +66,70 @@ impl Proxy {
         *self.judge.lock().unwrap() = Arc::new(judge);
     }
 
+    /// Runs commands in pods itself, as a kubelet would: by the pod's name and the words.
+    pub fn exec(&self, run: impl Fn(&str, &[String]) -> (i32, Vec<u8>) + Send + Sync + 'static) {
+        *self.exec.lock().unwrap() = Some(Arc::new(run));
+    }
+
     pub fn met(&self) -> usize {
         self.met.load(Ordering::SeqCst)
     }
 }
 
-fn serve(stream: TcpStream, server: &str, judge: &Mutex<Arc<Judge>>, met: &AtomicUsize) {
+/// A command in a pod, by the API's protocol over a websocket: streams are the first byte of each
+/// message; 2 is stderr, 3 how it ended.
+fn run_in_pod(stream: &mut TcpStream, path: &str, key: &str, protocol: &str, run: &Exec) {
+    use base64::Engine;
+    use sha1::Digest;
+    let accept = sha1::Sha1::digest(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11"));
+    let accept = base64::engine::general_purpose::STANDARD.encode(accept);
+    let url = url::Url::parse(&format!("http://x{path}")).unwrap();
+    let words: Vec<String> =
+        url.query_pairs().filter(|(name, _)| name == "command").map(|(_, word)| word.into()).collect();
+    let pod = url.path().split('/').nth_back(1).unwrap_or_default().to_owned();
+    let head = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\
+         sec-websocket-accept: {accept}\r\nsec-websocket-protocol: {protocol}\r\n\r\n"
+    );
+    let _ = stream.write_all(head.as_bytes());
+    let (code, said) = run(&pod, &words);
+    let mut send = |channel: u8, bytes: &[u8]| {
+        let mut frame = vec![0x82];
+        let length = bytes.len() + 1;
+        match length {
+            0..126 => frame.push(length as u8),
+            _ => {
+                frame.push(126);
+                frame.extend((length as u16).to_be_bytes());
+            }
+        }
+        frame.push(channel);
+        frame.extend(bytes);
+        let _ = stream.write_all(&frame);
+    };
+    for part in said.chunks(4000) {
+        send(2, part);
+    }
+    let status = match code {
+        0 => serde_json::json!({"metadata": {}, "status": "Success"}),
+        code => serde_json::json!({"metadata": {}, "status": "Failure", "reason": "NonZeroExitCode",
+            "message": format!("command terminated with non-zero exit code: {code}"),
+            "details": {"causes": [{"reason": "ExitCode", "message": code.to_string()}]}}),
+    };
+    send(3, status.to_string().as_bytes());
+    let _ = stream.write_all(&[0x88, 0x02, 0x03, 0xe8]);
+    // Until the other end has closed as well.
+    let _ = stream.read(&mut [0; 64]);
+}
+
+fn serve(
+    stream: TcpStream,
+    server: &str,
+    judge: &Mutex<Arc<Judge>>,
+    met: &AtomicUsize,
+    turn: &Turn,
+    exec: &Mutex<Option<Arc<Exec>>>,
+) {
     let tls = TlsConfig::builder().disable_verification(true).build();
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).tls_config(tls).build().into();
     let mut reader = BufReader::new(stream.try_clone().unwrap());
@@ -70,8 +141,10 @@ fn serve(stream: TcpStream, server: &str, judge: &Mutex<Arc<Judge>>, met: &Atomi
         }
         let mut words = line.split_whitespace();
         let (method, path) = (words.next().unwrap_or("").to_owned(), words.next().unwrap_or("").to_owned());
-        let mut request = ureq::http::Request::builder().method(method.as_str()).uri(format!("{server}{path}"));
+        let mut request =
+            ureq::http::Request::builder().method(method.as_str()).uri(format!("{server}{}", turn(&path)));
         let mut length = 0;
+        let (mut key, mut protocol) = (None, String::new());
         loop {
             let mut header = String::new();
             if reader.read_line(&mut header).unwrap_or(0) == 0 {
@@ -79,10 +152,17 @@ fn serve(stream: TcpStream, server: &str, judge: &Mutex<Arc<Judge>>, met: &Atomi
             }
             let Some((name, value)) = header.trim().split_once(':') else { break };
             match name.to_ascii_lowercase().as_str() {
+                "sec-websocket-key" => key = Some(value.trim().to_owned()),
+                "sec-websocket-protocol" => protocol = value.split(',').next().unwrap_or_default().trim().to_owned(),
                 "content-length" => length = value.trim().parse().unwrap_or(0),
                 "host" | "connection" | "accept-encoding" | "transfer-encoding" => {}
                 name => request = request.header(name, value.trim()),
             }
+        }
+        if let Some(key) = key
+            && let Some(run) = exec.lock().unwrap().clone()
+        {
+            return run_in_pod(&mut stream, &path, &key, &protocol, &*run);
         }
         let mut body = vec![0; length];
         if reader.read_exact(&mut body).is_err() {
