@@ -7,6 +7,7 @@
 
 mod change;
 mod command;
+mod errand;
 mod event;
 mod evict;
 mod gate;
@@ -25,6 +26,7 @@ mod steps;
 mod verify;
 
 pub use change::words as cluster_words;
+pub use errand::{Errand, Way};
 pub use gate::{Gate, Held};
 pub use hands::{Hands, Lease, LeaseError, NodeView, STOP, Sheet};
 pub use journal::{Author, Journal, JournalError};

@@ -72,6 +72,11 @@ pub trait Engine: Send + Sync {
 
     /// Who the engine takes us for, to compare with [`Job::owner`].
     fn user(&self) -> Answer<'_, String>;
+
+    /// The namespace that is meant where none is named; `None` where the engine has none.
+    fn home(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// A queue.

@@ -20,6 +20,7 @@ mod quantity;
 mod reason;
 pub mod rendezvous;
 mod spec;
+pub mod sync;
 mod target;
 
 pub use after::{After, Outcome};

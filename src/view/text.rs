@@ -45,6 +45,44 @@ pub fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() || is_unseen(c) { '?' } else { c }).collect()
 }
 
+/// A line of a program's output for a terminal: its colours and tabs stay, and of a progress bar that
+/// was written over itself the last state; all else that moves the cursor, renames the window or
+/// answers in the reader's name is shown as `\\x1b` and the like.
+pub fn on_terminal(line: &str) -> String {
+    let written = line.trim_end_matches('\r');
+    let mut rest = written.rsplit('\r').next().unwrap_or_default();
+    let mut out = String::with_capacity(rest.len());
+    let mut coloured = false;
+    while let Some(c) = rest.chars().next() {
+        let colour = rest.strip_prefix("\x1b[").and_then(|after| {
+            let end = after.find(|c: char| !c.is_ascii_digit() && !matches!(c, ';' | ':'))?;
+            after[end..].starts_with('m').then_some(2 + end + 1)
+        });
+        let (sequence, after) = rest.split_at(colour.unwrap_or(c.len_utf8()));
+        match c {
+            '\x1b' if colour.is_some() => {
+                out.push_str(sequence);
+                coloured = true;
+            }
+            '\t' => out.push(c),
+            c if c.is_control() => out.extend(format!("\\x{:02x}", u32::from(c)).chars()),
+            c if is_unseen(c) && !joins(c) => out.extend(c.escape_unicode()),
+            c => out.push(c),
+        }
+        rest = after;
+    }
+    if coloured {
+        // What a program leaves switched on ends with its line.
+        out.push_str("\x1b[0m");
+    }
+    out
+}
+
+/// Parts of emoji and of some scripts, which harm nobody.
+fn joins(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{fe00}'..='\u{fe0f}')
+}
+
 /// Characters that change how others are shown and can't be seen themselves.
 fn is_unseen(c: char) -> bool {
     matches!(c,
@@ -79,6 +117,15 @@ pub fn to_ascii(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn output_of_programs_keeps_its_colours_and_nothing_else() {
+        assert_eq!(on_terminal("\x1b[1;31mloss\x1b[0m\t0.5 ⚡\u{fe0f}"), "\x1b[1;31mloss\x1b[0m\t0.5 ⚡\u{fe0f}\x1b[0m");
+        assert_eq!(on_terminal("  1%\r 50%\r100% done\r"), "100% done");
+        assert_eq!(on_terminal("a\x1b]0;title\x07b\x1b[2Jc\x1b[6n\u{9b}1m"), "a\\x1b]0;title\\x07b\\x1b[2Jc\\x1b[6n\\x9b1m");
+        assert_eq!(on_terminal("x\u{202e}y\x1b["), "x\\u{202e}y\\x1b[");
+        assert_eq!(on_terminal(""), "");
+    }
 
     #[test]
     fn words_wrap_under_the_first() {

@@ -6,7 +6,7 @@ use anstream::{AutoStream, ColorChoice};
 use serde::Serialize;
 
 use super::style::{self, paint};
-use super::{Bars, Progress, yaml};
+use super::{Bars, Progress, text, yaml};
 
 /// When to colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -96,6 +96,18 @@ impl Ui {
             out.write_all(b"\n")?;
         }
         out.flush()
+    }
+
+    /// Prints a line of a program's output: byte for byte into a pipe or a file; on a terminal
+    /// with nothing in it that would act on the terminal (see [`text::on_terminal`]).
+    pub fn line(&self, prefix: &str, line: &str) -> io::Result<()> {
+        if io::stdout().is_terminal() {
+            let mut out = AutoStream::new(io::stdout(), self.choice).lock();
+            return writeln!(out, "{prefix}{}", text::on_terminal(line)).and_then(|()| out.flush());
+        }
+        let prefix = if self.colours_stdout() { prefix.to_owned() } else { anstream::adapter::strip_str(prefix).to_string() };
+        let mut out = io::stdout().lock();
+        writeln!(out, "{prefix}{line}").and_then(|()| out.flush())
     }
 
     /// Prints a value as JSON.

@@ -18,6 +18,7 @@ mod profile;
 mod queue;
 mod queue_ray;
 mod queue_slurm;
+mod queue_sync;
 mod remediate;
 mod report;
 mod submit;

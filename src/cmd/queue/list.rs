@@ -6,6 +6,7 @@ use futures::future::join_all;
 use jiff::Timestamp;
 
 use super::ListArgs;
+use crate::cluster::ClusterError;
 use crate::cmd::Done;
 use crate::cmd::error::{BLIND, DONE, Error};
 use crate::cmd::runtime::block_on;
@@ -24,6 +25,8 @@ pub struct Seen {
     pub jobs: Vec<Job>,
     /// Targets that could not be asked, and why.
     pub blind: Vec<(String, QueueError)>,
+    /// Targets that let us see one namespace only, and which.
+    pub narrowed: Vec<(String, String)>,
 }
 
 /// Lists.
@@ -33,7 +36,14 @@ pub fn run(args: &ListArgs, settings: &Settings) -> Done {
         let mut targets = choose(args, settings).await?;
         loop {
             let engines = targets.engines.clone();
-            let seen = ask(targets, &filter(args, settings), args.mine).await;
+            let filter = filter(args, settings);
+            // Who writes -A wants all or an error.
+            let seen = ask(targets, &filter, args.mine, !args.all_namespaces).await;
+            for (target, namespace) in seen.narrowed.iter().filter(|_| last.is_none()) {
+                settings.ui.note(&format!(
+                    "{target}: not permitted to list all namespaces; these are the jobs of namespace {namespace}"
+                ));
+            }
             for (target, error) in &seen.blind {
                 settings.ui.error(&format!("{target} could not be asked: {error}"));
                 if let (Some(hint), true) = (error.hint(), last.is_none()) {
@@ -94,21 +104,34 @@ async fn choose(args: &ListArgs, settings: &Settings) -> Result<Targets, Error> 
     Ok(targets)
 }
 
-/// Asks targets at once for what passes.
-pub async fn ask(targets: Targets, filter: &Filter, mine: bool) -> Seen {
+/// Asks targets at once for what passes. With `narrow` a cluster that does not let us list all
+/// namespaces is asked for our own.
+pub async fn ask(targets: Targets, filter: &Filter, mine: bool, narrow: bool) -> Seen {
     let asked = targets.engines.iter().map(|engine: &Shared| {
         let mut filter = filter.clone();
         async move {
             if mine {
                 filter.owner = Some(engine.user().await?);
             }
-            engine.list(&filter).await
+            match (engine.list(&filter).await, engine.home()) {
+                (Err(QueueError::Cluster(ClusterError::Forbidden { .. })), Some(home))
+                    if narrow && filter.namespace.is_none() =>
+                {
+                    filter.namespace = Some(home.to_owned());
+                    Ok((engine.list(&filter).await?, Some(home)))
+                }
+                (listed, _) => Ok((listed?, None)),
+            }
         }
     });
-    let mut seen = Seen { jobs: Vec::new(), blind: targets.unreached };
+    let mut seen = Seen { jobs: Vec::new(), blind: targets.unreached, narrowed: Vec::new() };
     for (engine, listed) in targets.engines.iter().zip(join_all(asked).await) {
         match listed {
-            Ok(jobs) => seen.jobs.extend(jobs),
+            Ok((jobs, narrowed)) => {
+                seen.jobs.extend(jobs);
+                let name = &engine.target().name;
+                seen.narrowed.extend(narrowed.map(|namespace| (name.clone(), namespace.to_owned())));
+            }
             Err(error) => seen.blind.push((engine.target().name.clone(), error)),
         }
     }

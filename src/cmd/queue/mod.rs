@@ -6,6 +6,7 @@ mod order;
 mod output;
 mod quota;
 mod resolve;
+mod sync;
 mod wait;
 
 use clap::{Subcommand, ValueEnum};
@@ -48,6 +49,7 @@ enum What {
     Requeue(OrderArgs),
     Priority(PriorityArgs),
     Quota(QuotaArgs),
+    Sync(sync::Args),
 }
 
 /// List jobs of all targets
@@ -197,5 +199,6 @@ pub fn run(args: Args, settings: &Settings) -> Done {
         What::Requeue(args) => order::run(order::Order::Requeue, &args, settings),
         What::Priority(args) => order::priority(&args, settings),
         What::Quota(args) => quota::run(&args, settings),
+        What::Sync(args) => sync::run(&args, settings),
     }
 }

@@ -34,9 +34,9 @@ pub fn logs(args: &LogsArgs, settings: &Settings) -> Done {
                     settings.ui.print(&value.to_string())
                 }
                 _ if prefixed => {
-                    settings.ui.print(&format!("{} {}", paint(style::HINT, &format!("[{}]", line.rank)), line.text))
+                    settings.ui.line(&format!("{} ", paint(style::HINT, &format!("[{}]", line.rank))), &line.text)
                 }
-                _ => settings.ui.print(&line.text),
+                _ => settings.ui.line("", &line.text),
             };
             printed.map_err(Error::output)?;
         }

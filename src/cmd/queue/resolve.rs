@@ -43,7 +43,7 @@ pub async fn one(id: &JobId, settings: &Settings) -> Result<Resolved, Error> {
     let engines = targets.engines.clone();
     let looked: Vec<String> = engines.iter().map(|engine| engine.target().name.clone()).collect();
     let filter = Filter { namespace: settings.cluster.namespace.clone(), ..Filter::default() };
-    let mut seen = list::ask(targets, &filter, false).await;
+    let mut seen = list::ask(targets, &filter, false, true).await;
     let names: Vec<String> = seen.jobs.iter().map(|job| job.name.clone()).collect();
     seen.jobs.retain(|job| is_called(job, &id.job));
     if seen.jobs.len() > 1 && seen.jobs.iter().any(|job| !job.state.is_over()) {

@@ -9,7 +9,7 @@ use crate::cmd::error::{DONE, Error, FOUND, Kind};
 use crate::cmd::runtime::block_on;
 use crate::cmd::settings::Settings;
 use crate::queue::{Job, QueueError, State};
-use crate::view::{Progress, human};
+use crate::view::{Progress, human, text};
 
 /// Between looks.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
@@ -29,7 +29,7 @@ pub fn run(args: &WaitArgs, settings: &Settings) -> Done {
         for resolved in &mut jobs {
             wait(resolved, args, begin, settings, &progress).await?;
             let job = &resolved.job;
-            progress.suspend(|| settings.ui.note(&format!("{} {}", job.address(), ended(job))));
+            progress.suspend(|| settings.ui.note(&text::plain(&format!("{} {}", job.address(), ended(job)))));
             if job.state.is_over() && job.state != State::Succeeded && code == DONE {
                 code = match (args.exit_code, job.exit_code) {
                     (true, Some(own)) => u8::try_from(own & 0xff).unwrap_or(FOUND),
@@ -73,6 +73,8 @@ async fn wait(
         if let Some(reason) = &job.reason {
             line = format!("{line}: {}", reason.text);
         }
+        // Names and reasons are other people's words.
+        let line = text::plain(&line);
         progress.set(&line);
         let again = said.as_ref().is_none_or(|(last, at)| *last != line || at.elapsed() > SAY_AGAIN);
         if again && !progress.is_shown() {

@@ -27,6 +27,8 @@ use crate::fault::playbook::Playbook;
 use sight::{Pretend, Sight};
 use wake::Woken;
 
+pub(super) use once::journal_trouble;
+
 /// Repair what is wrong with this machine, or say what would be done
 ///
 /// Looks for faults, takes the steps that the playbook has for them, and verifies the result. Only
@@ -258,7 +260,7 @@ fn central(
 }
 
 /// Namespace of aictl's own objects, unless -n names another.
-const NAMESPACE: &str = "aictl";
+pub(super) const NAMESPACE: &str = "aictl";
 
 /// The cluster that is meant.
 fn hands(settings: &Settings, stop: Arc<AtomicBool>) -> Result<Rc<Hands>, Error> {
@@ -267,7 +269,7 @@ fn hands(settings: &Settings, stop: Arc<AtomicBool>) -> Result<Rc<Hands>, Error>
 }
 
 /// The playbook that was asked for, or the built-in one.
-fn playbook(file: Option<&Path>) -> Result<Playbook, Error> {
+pub(super) fn playbook(file: Option<&Path>) -> Result<Playbook, Error> {
     let Some(path) = file else {
         return Playbook::embedded().map_err(|error| Error::failed("the built-in playbook is broken", error));
     };
@@ -279,7 +281,7 @@ fn playbook(file: Option<&Path>) -> Result<Playbook, Error> {
 }
 
 /// Where the journal is.
-fn state_directory(given: Option<&Path>) -> PathBuf {
+pub(super) fn state_directory(given: Option<&Path>) -> PathBuf {
     if let Some(given) = given {
         return given.to_owned();
     }
@@ -292,7 +294,7 @@ fn state_directory(given: Option<&Path>) -> PathBuf {
 }
 
 /// Who runs aictl: "root (pid 1204)", "ada as root (pid 1204)".
-fn who() -> String {
+pub(super) fn who() -> String {
     let uid = rustix::process::geteuid();
     let name = if uid.is_root() { "root".to_owned() } else { format!("uid {}", uid.as_raw()) };
     let asked = std::env::var("SUDO_USER").ok().filter(|user| !user.is_empty() && *user != name);

@@ -8,6 +8,8 @@ mod user;
 
 use self::kubernetes::Kubernetes;
 use super::engine::{Answer, Engine};
+use super::error::QueueError;
+use super::sync::Machines;
 use super::target::{EngineKind, Target};
 
 /// Opens a target: connects as far as its engine needs it.
@@ -21,6 +23,23 @@ pub fn open(target: &Target) -> Answer<'_, Box<dyn Engine>> {
             }
         };
         Ok(engine)
+    })
+}
+
+/// What the nodes of a Slurm are doing, and what waits for them.
+///
+/// # Errors
+/// If the target is no Slurm, or can't be asked.
+pub fn slurm_machines(target: &Target) -> Answer<'_, Machines> {
+    Box::pin(async move {
+        if target.kind != EngineKind::Slurm {
+            return Err(QueueError::Unsupported {
+                engine: target.name.clone(),
+                what: format!("be asked for nodes: it is {}, not Slurm", target.kind),
+                instead: "name a target whose engine is slurm".to_owned(),
+            });
+        }
+        slurm::machines(target).await
     })
 }
 

@@ -6,6 +6,7 @@ mod kinds;
 mod kueue;
 mod list;
 mod logs;
+mod machines;
 mod object;
 #[cfg(test)]
 mod object_tests;
@@ -27,6 +28,7 @@ use crate::queue::engine::{
 };
 use crate::queue::{EngineKind, Explanation, Job, JobSpec, QueueError, QuotaRow, Target};
 
+pub use machines::machines;
 pub use plan::pass_through;
 
 /// An engine in a Kubernetes cluster.
@@ -173,6 +175,10 @@ impl Engine for Kubernetes {
 
     fn user(&self) -> Answer<'_, String> {
         Box::pin(write::user(self))
+    }
+
+    fn home(&self) -> Option<&str> {
+        Some(self.namespace())
     }
 }
 

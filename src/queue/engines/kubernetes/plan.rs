@@ -155,9 +155,9 @@ fn check_nodes(
     let largest = |name: &str| nodes.iter().map(|node| node.amount(name)).fold(0.0, f64::max);
     let most: BTreeMap<&str, f64> = asked.keys().map(|name| (*name, largest(name))).collect();
     let fits = if fitting > 0 {
-        format!("--nodes {fitting} would fit; --no-check submits all the same")
+        format!("--nodes {fitting} would fit")
     } else {
-        format!("the largest node has {}; --no-check submits all the same", described(&most))
+        format!("the largest node has {}", described(&most))
     };
     Err(QueueError::Impossible { what, fits })
 }

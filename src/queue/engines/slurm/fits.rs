@@ -53,19 +53,26 @@ pub(super) fn check(
             format!("--time {} fits", crate::queue::TimeLimit(limit).slurm()),
         );
     }
-    let most = partition.max_nodes.unwrap_or(u32::MAX).min(own.len() as u32);
+    // CLOUD nodes that are off are in their partition's count and shown nowhere else.
+    let shown = own.len() as u32;
+    let there = shown.max(partition.total_nodes);
+    let most = partition.max_nodes.unwrap_or(u32::MAX).min(there);
     if spec.nodes > most {
         return impossible(
             format!(
                 "{} asked for; partition {name} has {}",
                 count(spec.nodes, "node"),
-                count(own.len() as u32, "node")
+                count(there, "node")
             ),
             match most {
                 0 => format!("partition {name} has no nodes at all"),
                 most => format!("--nodes {most} fits"),
             },
         );
+    }
+    if there > shown {
+        // What those have that are off is not known.
+        return Ok(());
     }
     let kind = spec.gpu_type.as_deref();
     let gpus = if spec.gpu_share.is_some() { 0 } else { spec.gpus_per_node };

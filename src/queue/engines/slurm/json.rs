@@ -181,6 +181,12 @@ pub(super) fn nodes(body: &[u8]) -> serde_json::Result<Vec<Node>> {
         gres: String,
         #[serde(deserialize_with = "text")]
         gres_used: String,
+        #[serde(deserialize_with = "text")]
+        hostname: String,
+        #[serde(deserialize_with = "text")]
+        address: String,
+        last_busy: Number,
+        boot_time: Number,
     }
     #[derive(serde::Deserialize)]
     struct Answer {
@@ -205,6 +211,10 @@ pub(super) fn nodes(body: &[u8]) -> serde_json::Result<Vec<Node>> {
         memory_used: raw.alloc_memory.count().unwrap_or_default() << 20,
         gres: raw.gres,
         gres_used: raw.gres_used,
+        host: raw.hostname,
+        address: raw.address,
+        busy_at: raw.last_busy.time(),
+        booted: raw.boot_time.time(),
     });
     Ok(made.collect())
 }

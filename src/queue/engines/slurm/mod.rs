@@ -5,6 +5,7 @@ mod jobs;
 mod json;
 mod logs;
 mod loose;
+mod machines;
 mod order;
 mod past;
 mod programs;
@@ -30,6 +31,8 @@ use crate::queue::{
 };
 use record::Record;
 use source::Source;
+
+pub(super) use machines::machines;
 
 /// A Slurm.
 pub(super) struct Slurm {

@@ -81,6 +81,14 @@ pub(super) struct Node {
     pub gres: String,
     /// "gpu:a100:1(IDX:0)"; empty where it is not said.
     pub gres_used: String,
+    /// What its machine calls itself (NodeHostName).
+    pub host: String,
+    /// Where it is reached (NodeAddr).
+    pub address: String,
+    /// When it last had work, where that is said.
+    pub busy_at: Option<Timestamp>,
+    /// When it started, where that is said.
+    pub booted: Option<Timestamp>,
 }
 
 /// One partition.

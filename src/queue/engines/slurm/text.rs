@@ -149,6 +149,10 @@ fn node(fields: &Fields<'_>) -> Node {
         memory_used: mebibytes("AllocMem"),
         gres: fields.get("Gres").to_owned(),
         gres_used: fields.get("GresUsed").to_owned(),
+        host: fields.get("NodeHostName").to_owned(),
+        address: fields.get("NodeAddr").to_owned(),
+        busy_at: time(fields.get("LastBusyTime")),
+        booted: time(fields.get("BootTime")),
     }
 }
 
