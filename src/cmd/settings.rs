@@ -92,6 +92,17 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// What holds where no flag was given: for a shell that asks what may follow.
+    pub fn without_flags() -> Option<Settings> {
+        #[derive(clap::Parser)]
+        struct Nothing {
+            #[command(flatten)]
+            common: CommonArgs,
+        }
+        let parsed = <Nothing as clap::Parser>::try_parse_from(["aictl"]).ok()?;
+        Settings::new(parsed.common).ok()
+    }
+
     /// Reads the configuration and settles everything once. An error comes with the way to print it.
     pub fn new(args: CommonArgs) -> Result<Settings, (Ui, Error)> {
         let typed = |args: &CommonArgs| UiOptions {

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
+use super::after::After;
 use super::reason::Reason;
 use super::target::EngineKind;
 
@@ -74,6 +75,22 @@ pub struct Job {
     /// What `aictl submit` made of its spec, or `--id`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub submission_id: Option<String>,
+    /// What it is held for, where `aictl submit` held it and the engine itself doesn't know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<Waits>,
+}
+
+/// What `aictl queue release --ready` waits for before it releases a held job.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Waits {
+    /// Other jobs, and how they must have ended.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<After>,
+    /// A model that must be preloaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub needs_model: Option<String>,
+    /// Somebody wants to release it himself, whatever else is ready.
+    pub hold: bool,
 }
 
 impl Job {

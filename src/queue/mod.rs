@@ -32,7 +32,7 @@ pub use engine::{
 };
 pub use error::QueueError;
 pub use explain::{Ahead, EXPLAIN_SCHEMA, Explanation, Place, QUOTA_SCHEMA, QuotaRow};
-pub use job::{Eta, JOB_SCHEMA, Job, JobId, State};
+pub use job::{Eta, JOB_SCHEMA, Job, JobId, State, Waits};
 pub use nearest::{LIKE_A_JOB, LIKE_A_QUEUE, nearest};
 pub use quantity::{Bytes, Cpus, TimeLimit};
 pub use reason::{Reason, ReasonKind};

@@ -120,9 +120,15 @@ mod tests {
 
     #[test]
     fn output_of_programs_keeps_its_colours_and_nothing_else() {
-        assert_eq!(on_terminal("\x1b[1;31mloss\x1b[0m\t0.5 ⚡\u{fe0f}"), "\x1b[1;31mloss\x1b[0m\t0.5 ⚡\u{fe0f}\x1b[0m");
+        assert_eq!(
+            on_terminal("\x1b[1;31mloss\x1b[0m\t0.5 ⚡\u{fe0f}"),
+            "\x1b[1;31mloss\x1b[0m\t0.5 ⚡\u{fe0f}\x1b[0m"
+        );
         assert_eq!(on_terminal("  1%\r 50%\r100% done\r"), "100% done");
-        assert_eq!(on_terminal("a\x1b]0;title\x07b\x1b[2Jc\x1b[6n\u{9b}1m"), "a\\x1b]0;title\\x07b\\x1b[2Jc\\x1b[6n\\x9b1m");
+        assert_eq!(
+            on_terminal("a\x1b]0;title\x07b\x1b[2Jc\x1b[6n\u{9b}1m"),
+            "a\\x1b]0;title\\x07b\\x1b[2Jc\\x1b[6n\\x9b1m"
+        );
         assert_eq!(on_terminal("x\u{202e}y\x1b["), "x\\u{202e}y\\x1b[");
         assert_eq!(on_terminal(""), "");
     }

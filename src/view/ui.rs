@@ -105,7 +105,8 @@ impl Ui {
             let mut out = AutoStream::new(io::stdout(), self.choice).lock();
             return writeln!(out, "{prefix}{}", text::on_terminal(line)).and_then(|()| out.flush());
         }
-        let prefix = if self.colours_stdout() { prefix.to_owned() } else { anstream::adapter::strip_str(prefix).to_string() };
+        let prefix =
+            if self.colours_stdout() { prefix.to_owned() } else { anstream::adapter::strip_str(prefix).to_string() };
         let mut out = io::stdout().lock();
         writeln!(out, "{prefix}{line}").and_then(|()| out.flush())
     }

@@ -22,6 +22,7 @@ mod queue_sync;
 mod remediate;
 mod report;
 mod submit;
+mod submit_faults;
 #[path = "../support/mod.rs"]
 mod support;
 mod terminal;

@@ -67,7 +67,8 @@ impl Town {
     }
 
     fn run_with(&self, playbook: &str, more: &[&str]) -> (Option<i32>, Value) {
-        let fixed = ["queue", "sync", "--config", "config.yaml", "--playbook", playbook, "--state-dir", "state", "-o", "json"];
+        let fixed =
+            ["queue", "sync", "--config", "config.yaml", "--playbook", playbook, "--state-dir", "state", "-o", "json"];
         let ran: Ran = self.environment.run([&fixed[..], more].concat());
         let value = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran}"));
         (ran.status, value)
@@ -102,7 +103,8 @@ impl Town {
     }
 
     fn journal(&self, node: &str) -> String {
-        std::fs::read_to_string(self.environment.path(&format!("state/queue-sync/{node}/journal.jsonl"))).unwrap_or_default()
+        std::fs::read_to_string(self.environment.path(&format!("state/queue-sync/{node}/journal.jsonl")))
+            .unwrap_or_default()
     }
 }
 
@@ -122,7 +124,10 @@ fn drains_and_cordons_go_both_ways_and_humans_are_not_undone() {
     let (code, seen) = town.run(&[]);
     assert_eq!((code, &seen["schema"]), (Some(0), &"aictl.queue-sync/v1".into()), "{seen:#}");
     let row = Town::row(&seen, "n1");
-    assert_eq!((&row["slurm"]["gpus"], &row["kubernetes"]["gpus"], &row["agree"]), (&2.0.into(), &2.0.into(), &true.into()));
+    assert_eq!(
+        (&row["slurm"]["gpus"], &row["kubernetes"]["gpus"], &row["agree"]),
+        (&2.0.into(), &2.0.into(), &true.into())
+    );
 
     // A human drains in Slurm. A dry run, a kill switch and a full house change nothing.
     town.scontrol("n1", &["state=drain", "reason=bad fan"]);
@@ -167,6 +172,10 @@ fn drains_and_cordons_go_both_ways_and_humans_are_not_undone() {
     assert!(shown.contains("DRAIN") && shown.contains("Reason=aictl queue-sync: cordoned in Kubernetes"), "{shown}");
     // A human resumes it in Slurm all the same: it is left alone until the cordon is gone.
     town.scontrol("n2", &["state=undrain"]);
+    // slurmctld asks it whether it is there before it is idle again.
+    town.slurm.wait_for("idle n2", |slurm| {
+        slurm.said("sinfo", &["--noheader", "--nodes=n2", "--format=%T"]).ends_with("idle")
+    });
     let (code, seen) = town.run(&["--apply"]);
     let row = Town::row(&seen, "n2");
     assert_eq!((code, &row["do"], &row["agree"]), (Some(3), &Value::Null, &false.into()), "{seen:#}");
@@ -313,7 +322,10 @@ PartitionName=cloud Nodes=c[1-2] State=UP
         std::thread::sleep(Duration::from_millis(100));
     }
     let (_, young) = run(&["--idle", "1h", "--apply"]);
-    assert_eq!((names(&young["suspend"]).len(), young["why"].as_str().unwrap().contains("idle for long enough")), (0, true));
+    assert_eq!(
+        (names(&young["suspend"]).len(), young["why"].as_str().unwrap().contains("idle for long enough")),
+        (0, true)
+    );
     let (code, stopped) = run(&["--idle", "0s", "--min", "1", "--apply"]);
     assert_eq!((code, names(&stopped["suspend"]).len()), (Some(0), 1), "{stopped:#}");
     slurm.wait_for("suspended node", |_| power().contains("suspend"));

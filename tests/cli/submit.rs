@@ -95,7 +95,9 @@ fn a_job_of_every_shape_passes_the_servers_validation() {
         assert_eq!(ran.status, Some(0), "{shape}: {ran}");
     }
     let one = ["--image", "img:1", "--gpus-per-node", "1", "--queue", "research"];
-    for more in [&["--to", "kueue", "--shape", "rayjob"][..], &["--to", "kueue", "--array", "1,3,5-7%2"]] {
+    for more in
+        [&["--to", "kueue", "--shape", "rayjob", "--nodes", "3"][..], &["--to", "kueue", "--array", "1,3,5-7%2"]]
+    {
         let ran = place.run([&["submit", "--dry-run=server"], &one[..], more, &["--", "true"]].concat());
         assert_eq!(ran.status, Some(0), "{more:?}: {ran}");
     }
@@ -165,4 +167,78 @@ fn a_manifest_is_passed_on_with_the_queue_added() {
     assert_eq!((&object["spec"]["type"], &object["spec"]["suspend"]), (&"Scala".into(), &true.into()));
     let ran = place.run(["submit", "--to", "kueue", "--nodes", "2", "--dry-run", "job.yaml"]);
     assert!(ran.status == Some(2) && ran.stderr.contains("passed on as it is"), "{ran}");
+}
+
+/// Sends what a dry run prints, with the server's strictest validation: no field that the kind lacks.
+fn strictly(kube: &Kube, namespace: &str, objects: &[Value]) -> Vec<String> {
+    use kube::api::{DynamicObject, Patch, PatchParams, ValidationDirective};
+    let mut wrong = Vec::new();
+    for object in objects {
+        let (group, version) = object["apiVersion"]
+            .as_str()
+            .unwrap()
+            .split_once('/')
+            .unwrap_or(("", object["apiVersion"].as_str().unwrap()));
+        let kind = object["kind"].as_str().unwrap();
+        let plural = format!("{}s", kind.to_lowercase());
+        let api: kube::Api<DynamicObject> = queues::api(kube, Some(namespace), group, version, kind, &plural);
+        let parameters = PatchParams {
+            dry_run: true,
+            force: true,
+            field_manager: Some("strict".to_owned()),
+            field_validation: Some(ValidationDirective::Strict),
+        };
+        let name = object["metadata"]["name"].as_str().unwrap();
+        let answered = kube.block_on(async { api.patch(name, &parameters, &Patch::Apply(object)).await });
+        wrong.extend(answered.err().map(|error| format!("{group}/{kind}: {error}")));
+    }
+    wrong
+}
+
+#[test]
+fn objects_have_no_field_that_their_kinds_lack() {
+    let Some(kube) = queues::shared() else { return };
+    let (place, namespace) = place(kube);
+    let mut wrong = Vec::new();
+    let cases: [&[&str]; 11] = [
+        &["--to", "kueue", "--shape", "job", "--array", "1,3,5-7%2"],
+        &["--to", "kueue", "--shape", "job", "--nodes", "2"],
+        &["--to", "kueue", "--shape", "jobset", "--nodes", "2", "--hold"],
+        &["--to", "kueue", "--shape", "pytorchjob", "--nodes", "2"],
+        &["--to", "kueue", "--shape", "trainjob", "--nodes", "2"],
+        &["--to", "kueue", "--shape", "mpijob", "--nodes", "2"],
+        &["--to", "kueue", "--shape", "rayjob", "--nodes", "3"],
+        &["--to", "kueue", "--shape", "rayjob"],
+        &["--to", "volcano", "--nodes", "2", "--priority", "high"],
+        &["--to", "kube-queue", "--shape", "pytorchjob", "--nodes", "2"],
+        &["--to", "kubernetes", "--nodes", "2", "--after", "prepare", "--needs-model", "hf://a/b"],
+    ];
+    for more in cases {
+        let fixed = [
+            "submit",
+            "--dry-run",
+            "-o",
+            "json",
+            "--image",
+            "i:1",
+            "--gpus-per-node",
+            "8",
+            "--time",
+            "2h",
+            "--retries",
+            "1",
+        ];
+        let wanted = [
+            "--cpus", "4", "--memory", "8Gi", "--env", "A=b", "--label", "team=a", "--queue", "research", "--",
+            "python", "train.py",
+        ];
+        let ran = place.run([&fixed[..], more, &wanted].concat());
+        let manifest = manifest(&ran);
+        let objects = match manifest["kind"].as_str() {
+            Some("List") => manifest["items"].as_array().unwrap().clone(),
+            _ => vec![manifest],
+        };
+        wrong.extend(strictly(kube, &namespace, &objects).into_iter().map(|error| format!("{more:?}: {error}")));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -10,8 +10,11 @@ mod peers;
 mod place;
 mod platform;
 mod progress;
+mod ready;
 mod render;
 mod status;
+
+pub use ready::{ModelPlace, is_ready};
 
 use std::path::{Path, PathBuf};
 

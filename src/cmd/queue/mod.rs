@@ -1,15 +1,18 @@
 //! `aictl queue`: the jobs of all engines, in one vocabulary.
 
+pub mod candidates;
 mod explain;
 mod list;
 mod order;
 mod output;
 mod quota;
+mod release;
 mod resolve;
 mod sync;
 mod wait;
 
 use clap::{Subcommand, ValueEnum};
+use clap_complete::ArgValueCandidates;
 
 use super::Done;
 use super::settings::Settings;
@@ -43,8 +46,7 @@ enum What {
     Cancel(OrderArgs),
     /// Keep jobs from starting
     Hold(OrderArgs),
-    /// Let held jobs go on
-    Release(OrderArgs),
+    Release(release::Args),
     /// Put jobs back into their queue, from the start
     Requeue(OrderArgs),
     Priority(PriorityArgs),
@@ -56,7 +58,7 @@ enum What {
 #[derive(Debug, clap::Args)]
 pub struct ListArgs {
     /// Only this target or engine
-    #[arg(long = "on", value_name = "TARGET")]
+    #[arg(long = "on", value_name = "TARGET", add = ArgValueCandidates::new(candidates::targets))]
     target: Option<String>,
     /// Only my own
     #[arg(long)]
@@ -68,7 +70,7 @@ pub struct ListArgs {
     #[arg(long, value_name = "STATE", value_delimiter = ',')]
     state: Vec<State>,
     /// Only this queue's
-    #[arg(long, value_name = "QUEUE")]
+    #[arg(long, value_name = "QUEUE", add = ArgValueCandidates::new(candidates::queues))]
     queue: Option<String>,
     /// Of all namespaces (the default unless -n is given)
     #[arg(short = 'A', long)]
@@ -85,7 +87,7 @@ pub struct ListArgs {
 #[derive(Debug, clap::Args)]
 pub struct ExplainArgs {
     /// Name, id or TARGET:ID
-    #[arg(value_name = "JOB")]
+    #[arg(value_name = "JOB", add = ArgValueCandidates::new(candidates::jobs))]
     job: JobId,
 }
 
@@ -93,7 +95,7 @@ pub struct ExplainArgs {
 #[derive(Debug, clap::Args)]
 pub struct WaitArgs {
     /// Names, ids or TARGET:ID
-    #[arg(value_name = "JOB", required = true)]
+    #[arg(value_name = "JOB", required = true, add = ArgValueCandidates::new(candidates::living))]
     jobs: Vec<JobId>,
     /// Until what
     #[arg(long = "for", value_enum, value_name = "WHAT", default_value = "done")]
@@ -119,7 +121,7 @@ enum Until {
 #[derive(Debug, clap::Args)]
 pub struct LogsArgs {
     /// Name, id or TARGET:ID
-    #[arg(value_name = "JOB")]
+    #[arg(value_name = "JOB", add = ArgValueCandidates::new(candidates::jobs))]
     job: JobId,
     /// Go on until it is over
     #[arg(short, long)]
@@ -139,7 +141,7 @@ pub struct LogsArgs {
 #[derive(Debug, clap::Args)]
 pub struct ExecArgs {
     /// Name, id or TARGET:ID
-    #[arg(value_name = "JOB")]
+    #[arg(value_name = "JOB", add = ArgValueCandidates::new(candidates::jobs))]
     job: JobId,
     /// Beside which rank
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -153,7 +155,7 @@ pub struct ExecArgs {
 #[derive(Debug, clap::Args)]
 pub struct OrderArgs {
     /// Names, ids or TARGET:ID
-    #[arg(value_name = "JOB", required = true)]
+    #[arg(value_name = "JOB", required = true, add = ArgValueCandidates::new(candidates::living))]
     jobs: Vec<JobId>,
     /// Say what would be done, and change nothing
     #[arg(long)]
@@ -164,7 +166,7 @@ pub struct OrderArgs {
 #[derive(Debug, clap::Args)]
 pub struct PriorityArgs {
     /// Name, id or TARGET:ID
-    #[arg(value_name = "JOB")]
+    #[arg(value_name = "JOB", add = ArgValueCandidates::new(candidates::jobs))]
     job: JobId,
     /// Priority class or number, as the engine has it
     #[arg(value_name = "PRIORITY", allow_hyphen_values = true)]
@@ -178,10 +180,10 @@ pub struct PriorityArgs {
 #[derive(Debug, clap::Args)]
 pub struct QuotaArgs {
     /// Only this queue's
-    #[arg(value_name = "QUEUE")]
+    #[arg(value_name = "QUEUE", add = ArgValueCandidates::new(candidates::queues))]
     queue: Option<String>,
     /// Only this target or engine
-    #[arg(long = "on", value_name = "TARGET")]
+    #[arg(long = "on", value_name = "TARGET", add = ArgValueCandidates::new(candidates::targets))]
     target: Option<String>,
 }
 
@@ -195,7 +197,7 @@ pub fn run(args: Args, settings: &Settings) -> Done {
         What::Exec(args) => output::exec(&args, settings),
         What::Cancel(args) => order::run(order::Order::Cancel, &args, settings),
         What::Hold(args) => order::run(order::Order::Hold, &args, settings),
-        What::Release(args) => order::run(order::Order::Release, &args, settings),
+        What::Release(args) => release::run(&args, settings),
         What::Requeue(args) => order::run(order::Order::Requeue, &args, settings),
         What::Priority(args) => order::priority(&args, settings),
         What::Quota(args) => quota::run(&args, settings),

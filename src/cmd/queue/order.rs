@@ -50,10 +50,15 @@ impl Order {
 
 /// Gives jobs an order.
 pub fn run(order: Order, args: &OrderArgs, settings: &Settings) -> Done {
+    give(order, &args.jobs, args.dry_run, settings)
+}
+
+/// The same, by parts.
+pub fn give(order: Order, ids: &[JobId], dry_run: bool, settings: &Settings) -> Done {
     block_on(async {
         // All are found before any is touched.
         let mut jobs = Vec::new();
-        for id in &args.jobs {
+        for id in ids {
             jobs.push(found(id, order, settings).await?);
         }
         for Resolved { engine, job } in jobs {
@@ -61,7 +66,7 @@ pub fn run(order: Order, args: &OrderArgs, settings: &Settings) -> Done {
                 say(settings, &job.address(), &format!("is over already: {}", job.state))?;
                 continue;
             }
-            if args.dry_run {
+            if dry_run {
                 say(settings, &job.address(), &format!("would be {} (it is {})", order.done(), job.state))?;
                 continue;
             }
@@ -90,7 +95,7 @@ async fn found(id: &JobId, order: Order, settings: &Settings) -> Result<Resolved
     Ok(resolved)
 }
 
-fn say(settings: &Settings, address: &str, what: &str) -> Result<(), Error> {
+pub(super) fn say(settings: &Settings, address: &str, what: &str) -> Result<(), Error> {
     let text = if settings.output == OutputFormat::Name { address.to_owned() } else { format!("{address} {what}") };
     settings.ui.print(&text).map_err(Error::output)
 }

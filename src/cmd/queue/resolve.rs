@@ -73,7 +73,7 @@ pub async fn one(id: &JobId, settings: &Settings) -> Result<Resolved, Error> {
 }
 
 /// Whether people may mean a job by a text.
-fn is_called(job: &Job, text: &str) -> bool {
+pub(super) fn is_called(job: &Job, text: &str) -> bool {
     let (namespace, rest) = match text.split_once('/') {
         Some((namespace, rest)) => (Some(namespace), rest),
         None => (None, text),

@@ -141,9 +141,7 @@ pub fn decide(machines: &Machines, limits: &Limits, now: Timestamp) -> Decision 
     }
     let resume: Vec<Chosen> = slots
         .iter()
-        .filter_map(|slot| {
-            Some(Chosen { node: slot.node.name.clone(), why: slot.chosen.clone()?, state: "planned" })
-        })
+        .filter_map(|slot| Some(Chosen { node: slot.node.name.clone(), why: slot.chosen.clone()?, state: "planned" }))
         .collect();
     let suspend = if resume.is_empty() { surplus(&slots, limits, on, now) } else { Vec::new() };
     let idle = count(&slots, &|slot| slot.on && !slot.node.busy && !slot.node.starting);
@@ -175,8 +173,11 @@ fn can_start(node: &SlurmNode) -> bool {
 fn place(job: &Demand, slots: &mut [Slot<'_>], room: &mut u32, limits: &Limits, unmet: &mut Vec<Unmet>) {
     let wanted = job.nodes.max(1) as usize;
     let is_there = |slot: &Slot<'_>| slot.on || slot.chosen.is_some();
-    let mut places: Vec<usize> =
-        (0..slots.len()).filter(|&at| is_there(&slots[at]) && slots[at].takes(job)).take(wanted).collect();
+    let mut places: Vec<usize> = (0..slots.len()).filter(|&at| is_there(&slots[at]) && slots[at].takes(job)).collect();
+    // Those that are coming are taken after those that are there, as they were when they were chosen: else
+    // the next look might ask for one more.
+    places.sort_by_key(|&at| !slots[at].on || slots[at].node.starting);
+    places.truncate(wanted);
     let missing = wanted - places.len();
     if missing > 0 {
         let startable = |slot: &Slot<'_>| {

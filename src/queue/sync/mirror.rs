@@ -158,7 +158,8 @@ fn row(slurm: &SlurmNode, kubernetes: &KubernetesNode, drained_before: bool) -> 
     let cordon_is_ours = kubernetes.cordoned && kubernetes.means.iter().any(|what| what == "cordon");
     // Who else wants it out of service, in Kubernetes: a human's cordon, or a fault that aictl saw.
     let others: Vec<&str> = kubernetes.incidents.iter().map(String::as_str).filter(|id| *id != CORDON).collect();
-    let source_kubernetes = (kubernetes.cordoned && !cordon_is_ours) || !others.is_empty() || kubernetes.fault.is_some();
+    let source_kubernetes =
+        (kubernetes.cordoned && !cordon_is_ours) || !others.is_empty() || kubernetes.fault.is_some();
     let source_slurm = slurm.drained && !ours_in_slurm;
     let cordoned_here = kubernetes.cordoned || kubernetes.fault.is_some();
     let (mut order, mut said) = (None, String::new());

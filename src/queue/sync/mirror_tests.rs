@@ -67,7 +67,8 @@ impl World {
         match row.order {
             None => {
                 // Its cordon is over: the journal closes what a human had taken away.
-                let source = (self.kubernetes.cordoned && self.kubernetes.means.is_empty()) || self.kubernetes.fault.is_some();
+                let source =
+                    (self.kubernetes.cordoned && self.kubernetes.means.is_empty()) || self.kubernetes.fault.is_some();
                 self.drained_before &= source;
                 return false;
             }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-mod cluster;
+pub mod cluster;
 mod safety;
 mod site;
 mod walk;

@@ -180,7 +180,11 @@ impl<'d> Doing<'d> {
         command
     }
 
-    fn with_gate<T>(&self, node: &str, work: impl FnOnce(&mut Gate<'_>) -> Result<T, Held>) -> Result<Result<T, Held>, Error> {
+    fn with_gate<T>(
+        &self,
+        node: &str,
+        work: impl FnOnce(&mut Gate<'_>) -> Result<T, Held>,
+    ) -> Result<Result<T, Held>, Error> {
         let boot_id = crate::host::machine::boot_id().unwrap_or_default();
         let eyes = Glance { node: node.to_owned(), boot_id };
         let journals = Journals { directory: self.directory };

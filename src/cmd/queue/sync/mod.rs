@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::ValueHint;
+use clap_complete::ArgValueCandidates;
 
+use super::candidates;
 use crate::act;
 use crate::cluster::{self, Cluster};
 use crate::cmd::Done;
@@ -33,10 +35,10 @@ use crate::queue::{EngineKind, QueueError, Target};
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// The Slurm [default: the only one]
-    #[arg(long, value_name = "TARGET")]
+    #[arg(long, value_name = "TARGET", add = ArgValueCandidates::new(candidates::targets))]
     slurm: Option<String>,
     /// The cluster, as a target of the configuration [default: that of --context and --kubeconfig]
-    #[arg(long, value_name = "TARGET", conflicts_with = "elastic")]
+    #[arg(long, value_name = "TARGET", conflicts_with = "elastic", add = ArgValueCandidates::new(candidates::targets))]
     kubernetes: Option<String>,
     /// Say what would be done, and change nothing (the default)
     #[arg(long, conflicts_with = "apply")]
@@ -153,8 +155,10 @@ async fn slurm(name: Option<&str>, settings: &Settings) -> Result<Target, Error>
             let looked = "there is no Slurm on this machine and none in the configuration";
             QueueError::NoEngine { looked: looked.to_owned() }.into()
         }),
-        several => Err(Error::usage(format!("there are several Slurms: {}", several.join(", ")))
-            .hint("choose one with --slurm")),
+        several => {
+            Err(Error::usage(format!("there are several Slurms: {}", several.join(", ")))
+                .hint("choose one with --slurm"))
+        }
     }
 }
 

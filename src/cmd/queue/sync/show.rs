@@ -17,8 +17,7 @@ pub fn sheet(sheet: &Sheet, settings: &Settings) -> Result<(), Error> {
         OutputFormat::Json => return ui.json(sheet).map_err(Error::output),
         OutputFormat::Yaml => return ui.yaml(sheet).map_err(Error::output),
         OutputFormat::Name => {
-            let apart: Vec<&str> =
-                sheet.nodes.iter().filter(|row| !row.agree).map(|row| row.node.as_str()).collect();
+            let apart: Vec<&str> = sheet.nodes.iter().filter(|row| !row.agree).map(|row| row.node.as_str()).collect();
             return if apart.is_empty() { Ok(()) } else { ui.print(&apart.join("\n")).map_err(Error::output) };
         }
         OutputFormat::Table | OutputFormat::Wide => {}

@@ -195,6 +195,7 @@ fn bare(target: &crate::queue::Target, meta: &Metadata, owner: &OwnerReference) 
         time_limit_s: None,
         exit_code: None,
         submission_id: meta.labels.get(SUBMISSION_LABEL).cloned(),
+        waits_for: None,
     }
 }
 

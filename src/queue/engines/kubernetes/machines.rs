@@ -86,9 +86,8 @@ impl PodSpec {
 /// # Errors
 /// If nodes or pods can't be listed.
 pub async fn machines(cluster: &Cluster) -> Result<Vec<KubernetesNode>, QueueError> {
-    let core = |kind: &str, plural: &str| {
-        ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("", "v1", kind), plural)
-    };
+    let core =
+        |kind: &str, plural: &str| ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("", "v1", kind), plural);
     let nodes = async { read::list::<Node>(cluster, &core("Node", "nodes"), None, None).await };
     // Pods that are over hold nothing; those that wait have no node.
     let running = Choice {

@@ -31,7 +31,8 @@ pub const KUEUE_PRIORITY: &str = "kueue.x-k8s.io/priority-class";
 pub const KUEUE_TIME: &str = "kueue.x-k8s.io/max-exec-time-seconds";
 /// Annotation of kube-queue: keeps a job of a kind without a suspend field waiting.
 pub const KUBE_QUEUE_SUSPEND: &str = "scheduling.x-k8s.io/suspend";
-/// Annotation and label of kube-queue's successors: the queue.
+/// Annotation of kube-queue and of its successor Koordinator: the queue, where the namespace does not
+/// lead to one (docs of its ElasticQuota plugin: "explicit queue annotation").
 pub const KUBE_QUEUE_QUEUE: &str = "kube-queue/queue-name";
 
 /// What turns a spec into objects, beside the spec.
@@ -135,6 +136,13 @@ pub fn build(spec: &JobSpec, frame: &Frame<'_>) -> Result<Vec<Value>, QueueError
         _ => vcjob(spec, frame, &name)?,
     };
     let suspended = spec.hold || !spec.after.is_empty() || spec.needs_model.is_some();
+    if suspended && frame.engine == EngineKind::KubeQueue {
+        return Err(QueueError::Unsupported {
+            engine: "kube-queue".to_owned(),
+            what: "hold a job: it queues whatever is suspended".to_owned(),
+            instead: "submit it when it may start: `aictl queue wait JOB --exit-code && aictl submit …`".to_owned(),
+        });
+    }
     let queued = matches!(frame.engine, EngineKind::Kueue | EngineKind::KubeQueue);
     if let (true, Some(pointer)) = (suspended || queued, kind.suspend) {
         set(&mut body, pointer.trim_start_matches("/spec"), json!(true));
@@ -185,7 +193,7 @@ fn metadata(spec: &JobSpec, frame: &Frame<'_>, kind: JobKind, name: &str, suspen
             labels.insert(KUEUE_TIME.to_owned(), json!(time.0.to_string()));
         }
     }
-    if frame.engine == EngineKind::KubeQueue && kind != kinds::JOB && !suspended {
+    if frame.engine == EngineKind::KubeQueue && kind != kinds::JOB {
         annotations.insert(KUBE_QUEUE_SUSPEND.to_owned(), json!("true"));
     }
     if let Some(time) = spec.time {
@@ -349,13 +357,6 @@ fn trainjob(spec: &JobSpec, frame: &Frame<'_>) -> Result<Value, QueueError> {
 }
 
 fn rayjob(spec: &JobSpec, frame: &Frame<'_>) -> Result<Value, QueueError> {
-    if spec.nodes > 1 {
-        return Err(QueueError::Unsupported {
-            engine: "a RayJob".to_owned(),
-            what: "start the command once on each of several nodes: Ray spreads the work itself".to_owned(),
-            instead: "take --shape jobset or pytorchjob, or pass a RayJob of your own as a YAML file".to_owned(),
-        });
-    }
     let node = pod::ray_node(spec, frame)?;
     let words = pod::words(spec, &Rank::Only);
     let quoted = shlex::try_join(words.iter().map(String::as_str)).map_err(|_| QueueError::Invalid {
@@ -368,6 +369,17 @@ fn rayjob(spec: &JobSpec, frame: &Frame<'_>) -> Result<Value, QueueError> {
         "shutdownAfterJobFinishes": true,
         "rayClusterSpec": {"headGroupSpec": {"rayStartParams": {}, "template": node}},
     });
+    if spec.nodes > 1 {
+        let workers = spec.nodes - 1;
+        body["rayClusterSpec"]["workerGroupSpecs"] = json!([{
+            "groupName": "workers",
+            "replicas": workers,
+            "minReplicas": workers,
+            "maxReplicas": workers,
+            "rayStartParams": {},
+            "template": node,
+        }]);
+    }
     if let Some(time) = spec.time {
         body["activeDeadlineSeconds"] = json!(time.0);
     }

@@ -32,6 +32,8 @@ fn container(spec: &Value) -> Value {
         "/replicatedJobs/0/template/spec/template/spec/containers/0",
         "/pytorchReplicaSpecs/Master/template/spec/containers/0",
         "/tasks/0/template/spec/containers/0",
+        "/mpiReplicaSpecs/Launcher/template/spec/containers/0",
+        "/rayClusterSpec/headGroupSpec/template/spec/containers/0",
         "/trainer",
     ];
     places.iter().find_map(|place| spec.pointer(place)).cloned().unwrap_or_default()
@@ -42,15 +44,18 @@ fn read_back(object: &Value) -> Meaning {
     let container = container(spec);
     let job: AnyJob = serde_json::from_value(object.clone()).unwrap();
     let (nodes, gpus) = job.size();
-    let resources = if container["resourcesPerNode"].is_object() {
-        &container["resourcesPerNode"]
-    } else {
-        &container["resources"]
-    };
+    // MPI's launcher only starts the others, which have the resources.
+    let worker = spec.pointer("/mpiReplicaSpecs/Worker/template/spec/containers/0").cloned();
+    let holder = worker.unwrap_or_else(|| container.clone());
+    let resources =
+        if container["resourcesPerNode"].is_object() { &container["resourcesPerNode"] } else { &holder["resources"] };
     let amount = |name: &str| resources["requests"][name].as_str().map(quantity);
     let plain = |text: &str| text.replace("$$(", "$(");
-    let mut command: Vec<String> =
-        container["command"].as_array().unwrap().iter().map(|word| plain(word.as_str().unwrap())).collect();
+    // Ray's job server gives its entrypoint to a shell, and Kubernetes fills in nothing there.
+    let mut command: Vec<String> = match spec["entrypoint"].as_str() {
+        Some(line) => shlex::split(line).unwrap(),
+        None => container["command"].as_array().unwrap().iter().map(|word| plain(word.as_str().unwrap())).collect(),
+    };
     // Before the command stands the shell that sets the variables, where an operator has its own.
     if let Some(end) = command.iter().position(|word| word == "aictl") {
         command.drain(..=end);
@@ -103,7 +108,9 @@ fn places() -> impl Strategy<Value = (EngineKind, Shape)> {
             Just(Shape::Job),
             Just(Shape::JobSet),
             Just(Shape::PyTorchJob),
-            Just(Shape::TrainJob)
+            Just(Shape::TrainJob),
+            Just(Shape::MpiJob),
+            Just(Shape::RayJob)
         ]
         .prop_map(|shape| (EngineKind::Kueue, shape)),
         Just((EngineKind::Volcano, Shape::Auto)),

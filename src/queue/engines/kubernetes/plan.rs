@@ -11,7 +11,7 @@ use super::read::{self, Node};
 use super::served::Served;
 use super::{Kubernetes, share};
 use crate::queue::engine::{Plan, PlanForm};
-use crate::queue::{EngineKind, JobSpec, LIKE_A_QUEUE, QueueError, nearest};
+use crate::queue::{EngineKind, JobSpec, LIKE_A_QUEUE, QueueError, Shape, nearest};
 
 /// Groups whose presence means that nodes come when they are needed.
 const AUTOSCALERS: [&str; 2] = ["karpenter.sh", "autoscaling.x-k8s.io"];
@@ -70,6 +70,12 @@ fn notes(spec: &JobSpec) -> Vec<String> {
         ("--qos", spec.qos.is_some(), "--priority names a priority class"),
         ("--exclusive", spec.exclusive, "ask for all GPUs of a node"),
     ];
+    if spec.shape == Shape::RayJob && spec.nodes > 1 {
+        notes.push(format!(
+            "a RayJob's command runs once, on the head of {} nodes; Ray spreads its work, and no ranks are set",
+            spec.nodes
+        ));
+    }
     for (option, given, instead) in unused {
         if given {
             notes.push(format!("{option} has no meaning on Kubernetes; {instead}"));

@@ -114,7 +114,9 @@ pub fn mpi_launcher(spec: &JobSpec, frame: &Frame<'_>) -> Result<Value, QueueErr
 pub fn ray_node(spec: &JobSpec, frame: &Frame<'_>) -> Result<Value, QueueError> {
     let mut container = container(spec, frame)?;
     container["name"] = json!("ray-node");
-    container["env"] = Value::Array(environment(spec, frame, &Rank::Only));
+    // Of several nodes the command runs on one, and Ray spreads its work: there are no ranks to tell.
+    let rank = if spec.nodes > 1 { Rank::shell("", "") } else { Rank::Only };
+    container["env"] = Value::Array(environment(spec, frame, &rank));
     Ok(around(spec, frame, container))
 }
 

@@ -6,7 +6,7 @@ use super::kinds::{self, JobKind};
 use super::object;
 use super::read::{AnyJob, holds, id};
 use crate::queue::job::JOB_SCHEMA;
-use crate::queue::{EngineKind, Job, Reason, ReasonKind, State, Target};
+use crate::queue::{After, EngineKind, Job, Reason, ReasonKind, State, Target, Waits};
 
 /// Whether its pods run, as far as its status tells.
 pub fn runs(job: &AnyJob) -> bool {
@@ -90,6 +90,7 @@ pub fn job(target: &Target, kind: JobKind, any: &AnyJob) -> Job {
         time_limit_s,
         exit_code: None,
         submission_id: meta.labels.get(object::SUBMISSION_LABEL).cloned(),
+        waits_for: waits_for(any).filter(|_| state == State::Held),
     }
 }
 
@@ -121,6 +122,16 @@ fn alive(target: &Target, kind: JobKind, any: &AnyJob) -> State {
 fn waits_for_something(any: &AnyJob) -> bool {
     let annotations = &any.metadata.annotations;
     annotations.contains_key(object::AFTER) || annotations.contains_key(object::NEEDS_MODEL)
+}
+
+/// What was asked of aictl.
+fn waits_for(any: &AnyJob) -> Option<Waits> {
+    let annotations = &any.metadata.annotations;
+    let after = annotations.get(object::AFTER);
+    let after: Vec<After> = after.iter().flat_map(|text| text.split(',')).filter_map(|one| one.parse().ok()).collect();
+    let needs_model = annotations.get(object::NEEDS_MODEL).cloned();
+    let hold = annotations.contains_key(object::HELD);
+    (!after.is_empty() || needs_model.is_some()).then_some(Waits { after, needs_model, hold })
 }
 
 /// What a held job waits for, by what was asked of aictl.

@@ -116,7 +116,17 @@ pub async fn submit(engine: &Kubernetes, plan: &Plan, dry_run: DryRun) -> Result
     let id = kinds::id(namespace, &short, &name);
     if dry_run == DryRun::No && !existed && engine.target.kind == EngineKind::Volcano && is_held(first) {
         // Volcano has no switch in the job: it is made, and stopped at once.
-        command(engine, &find::place(engine, &id).await?, "AbortJob").await?;
+        let found = find::place(engine, &id).await?;
+        if let Err(error) = command(engine, &found, "AbortJob").await {
+            // It would run, which nobody asked for.
+            return match delete(&owners, &resource, &name).await {
+                Ok(()) => Err(error),
+                Err(_) => {
+                    let left = vec![format!("-n {namespace} {short}/{name}")];
+                    Err(QueueError::LeftBehind { what: error.to_string(), left })
+                }
+            };
+        }
     }
     Ok(Submitted { id, existed, warnings: Vec::new() })
 }
@@ -140,16 +150,23 @@ async fn make(
     })?;
     let name = object.metadata.name.clone().unwrap_or_default();
     let what = format!("cannot make {} {name}", resource.kind);
-    let made = patiently(&what, || api.create(parameters, &object)).await;
-    let error = match made {
-        Ok(made) => return Ok((made, false)),
-        Err(error) if is_conflict(&error) || error.is_passing() => error,
-        Err(error) => return Err(error.into()),
-    };
-    // It may be there from an earlier try, whose answer was lost.
-    let there = match answer(&what, api.get_opt(&name)).await {
-        Ok(Some(there)) => there,
-        Ok(None) | Err(_) => return Err(error.into()),
+    let mut tried = 1;
+    let there = loop {
+        let error = match patiently(&what, || api.create(parameters, &object)).await {
+            Ok(made) => return Ok((made, false)),
+            Err(error) if is_conflict(&error) || error.is_passing() => error,
+            Err(error) => return Err(error.into()),
+        };
+        // It may be there from an earlier try, whose answer was lost.
+        match answer(&what, api.get_opt(&name)).await {
+            Ok(Some(there)) => break there,
+            // A conflict about something else than the name, such as a quota that many write at once.
+            Ok(None) if is_conflict(&error) && tried < TRIES => {
+                tokio::time::sleep(Duration::from_millis(100 << tried)).await;
+                tried += 1;
+            }
+            Ok(None) | Err(_) => return Err(error.into()),
+        }
     };
     let of = there.metadata.labels.as_ref().and_then(|labels| labels.get(SUBMISSION_LABEL));
     if of.is_some_and(|of| of == submission) {

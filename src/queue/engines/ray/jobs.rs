@@ -99,6 +99,7 @@ pub(super) fn job(ray: &RayJob, groups: &Groups, target: &Target) -> Job {
             _ => None,
         },
         submission_id: text(key::ID),
+        waits_for: None,
     }
 }
 

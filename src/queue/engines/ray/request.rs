@@ -63,6 +63,9 @@ pub(super) fn notes(spec: &JobSpec) -> Result<Vec<String>, QueueError> {
     if spec.hold {
         return cannot("hold a job", "submit it when it may start");
     }
+    if spec.needs_model.is_some() {
+        return cannot("hold a job until a model is there", "`aictl preload SOURCE && aictl submit …` does");
+    }
     if spec.exclusive {
         return cannot("keep other jobs from its nodes", "ask for all their GPUs or cores");
     }
@@ -176,4 +179,48 @@ pub(super) fn words(nodes: u32, bundle: &Resources) -> String {
     );
     let parts = parts.join(", ");
     if nodes == 1 { format!("1 node with {parts}") } else { format!("{nodes} nodes with {parts} each") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::queue::{Bytes, Cpus, Draft, TimeLimit};
+
+    proptest! {
+        #[test]
+        fn a_request_keeps_what_a_spec_means(
+            nodes in 1u32..64, gpus in 0u32..9, cores in proptest::option::of(1u64..256), memory in proptest::option::of(1u64..(1 << 40)),
+            time in proptest::option::of(1u64..10_000_000), kind in proptest::option::of("[A-Z][A-Z0-9]{0,6}"),
+            command in proptest::collection::vec("[ -~]{1,12}", 1..5), retries in 0u32..4, processes in proptest::option::of(1u32..9),
+            env in proptest::collection::btree_map("[A-Z]{1,6}", "[ -~]{0,12}", 0..4), workdir in proptest::option::of("/[a-z]{1,8}"),
+        ) {
+            let draft = Draft {
+                nodes: Some(nodes), gpus_per_node: Some(gpus), cpus: cores.map(|cores| Cpus(cores * 1000)), memory: memory.map(Bytes),
+                time: time.map(TimeLimit), gpu_type: kind.clone(), command: command.clone(), retries: Some(retries),
+                processes_per_node: processes, env: env.clone(), workdir: workdir.clone(), ..Draft::default()
+            };
+            let spec = draft.settle("job").unwrap();
+            let body = body(&spec, "ada").unwrap();
+            let run = body["runtime_env"]["env_vars"]["AICTL_RAY_SPEC"].as_str().unwrap();
+            let run = base64::engine::general_purpose::STANDARD.decode(run).unwrap();
+            let run: Value = serde_json::from_slice(&run).unwrap();
+            prop_assert_eq!(&run["nodes"], &json!(nodes));
+            prop_assert_eq!(run["gpus"].as_f64(), Some(f64::from(gpus)));
+            prop_assert_eq!(run["cpus"].as_f64(), Some(cores.unwrap_or(1) as f64));
+            prop_assert_eq!(run["memory"].as_f64(), Some(memory.unwrap_or(0) as f64));
+            prop_assert_eq!(&run["time_s"], &json!(time.unwrap_or(0)));
+            prop_assert_eq!(&run["gpu_type"], &json!(kind.unwrap_or_default()));
+            prop_assert_eq!(&run["words"], &json!(command));
+            prop_assert_eq!(&run["retries"], &json!(retries));
+            prop_assert_eq!(&run["processes"], &json!(spec.processes_per_node()));
+            prop_assert_eq!(serde_json::from_value::<BTreeMap<String, String>>(run["env"].clone()).unwrap(), env);
+            prop_assert_eq!(&run["workdir"], &json!(workdir));
+            // The list reads the same back from what Ray keeps.
+            prop_assert_eq!(body["metadata"][key::NODES].as_str(), Some(nodes.to_string().as_str()));
+        }
+    }
 }

@@ -59,11 +59,7 @@ pub(super) fn check(
     let most = partition.max_nodes.unwrap_or(u32::MAX).min(there);
     if spec.nodes > most {
         return impossible(
-            format!(
-                "{} asked for; partition {name} has {}",
-                count(spec.nodes, "node"),
-                count(there, "node")
-            ),
+            format!("{} asked for; partition {name} has {}", count(spec.nodes, "node"), count(there, "node")),
             match most {
                 0 => format!("partition {name} has no nodes at all"),
                 most => format!("--nodes {most} fits"),

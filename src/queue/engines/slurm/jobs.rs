@@ -45,6 +45,7 @@ pub(super) fn job(record: &Record, target: &Target, shards_per_gpu: f64) -> Job 
         time_limit_s: record.time_limit_s,
         exit_code: state::exit_code(record),
         submission_id: request::submission(&record.comment).map(str::to_owned),
+        waits_for: request::waits(&record.comment).filter(|_| state == crate::queue::State::Held),
     }
 }
 

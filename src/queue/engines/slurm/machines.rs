@@ -47,13 +47,8 @@ fn node(node: &Node) -> SlurmNode {
     let is = |states: &[&str]| states.iter().any(|state| node.is(state));
     let stopping = is(&["POWERING_DOWN", "POWER_DOWN"]);
     let starting = is(&["POWERING_UP", "POWER_UP"]);
-    let size =
-        Size { gpus: node.has("gpu", None), cpus: f64::from(node.cpus), memory: node.memory as f64 };
-    let used = Size {
-        gpus: node.uses("gpu", None),
-        cpus: f64::from(node.cpus_used),
-        memory: node.memory_used as f64,
-    };
+    let size = Size { gpus: node.has("gpu", None), cpus: f64::from(node.cpus), memory: node.memory as f64 };
+    let used = Size { gpus: node.uses("gpu", None), cpus: f64::from(node.cpus_used), memory: node.memory_used as f64 };
     let asleep = is(&["POWERED_DOWN"]) || stopping;
     // A node that is off does not answer, and is no worse for it.
     let down = is(&["DOWN", "FAIL", "FAILING", "UNKNOWN", "INVALID_REG", "MAINTENANCE", "MAINT"])

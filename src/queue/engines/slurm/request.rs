@@ -5,12 +5,16 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::script;
-use crate::queue::{JobSpec, QueueError, TimeLimit};
+use crate::queue::{JobSpec, QueueError, TimeLimit, Waits};
 
 /// Marks a job's comment with its submission id.
 const MARK: &str = "aictl:";
 /// Marks a comment of a job whose output has the rank before each line, as `srun --label` writes it.
 const LABELLED: &str = "+ranks";
+/// Marks a comment of a job that is held until a model is preloaded, which follows.
+const NEEDS_MODEL: &str = "+needs-model:";
+/// Marks a comment of such a job that somebody wants to release himself.
+const HELD: &str = "+hold";
 
 /// What a submission asks for, in Slurm's own terms.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,7 +47,7 @@ pub(super) fn request(spec: &JobSpec, looked: &Looked) -> Result<Request, QueueE
     };
     let labelled = !native && spec.nodes > 1;
     set("job-name", Some(spec.name.clone()));
-    set("comment", Some(comment(&spec.id, labelled)));
+    set("comment", Some(comment(spec, labelled)?));
     set("partition", spec.queue.clone());
     set("nodes", (!native || spec.nodes > 1).then(|| spec.nodes.to_string()));
     set("ntasks-per-node", (!native).then(|| "1".to_owned()));
@@ -60,7 +64,7 @@ pub(super) fn request(spec: &JobSpec, looked: &Looked) -> Result<Request, QueueE
     set("qos", spec.qos.clone());
     set("constraint", spec.constraint.clone());
     set("exclusive", spec.exclusive.then(String::new));
-    set("hold", spec.hold.then(String::new));
+    set("hold", (spec.hold || spec.needs_model.is_some()).then(String::new));
     set("requeue", (spec.retries > 0).then(String::new));
     if let Some(image) = &spec.image {
         notes.push(format!("Slurm runs it on the node itself, not in the image {image}"));
@@ -83,9 +87,31 @@ pub(super) fn request(spec: &JobSpec, looked: &Looked) -> Result<Request, QueueE
     Ok(Request { options, environment, script, notes })
 }
 
-/// A job's comment; read back by [`submission`] and [`is_labelled`].
-fn comment(id: &str, labelled: bool) -> String {
-    if labelled { format!("{MARK}{id} {LABELLED}") } else { format!("{MARK}{id}") }
+/// A job's comment; read back by [`submission`], [`is_labelled`] and [`waits`].
+fn comment(spec: &JobSpec, labelled: bool) -> Result<String, QueueError> {
+    let mut words = vec![format!("{MARK}{}", spec.id)];
+    if labelled {
+        words.push(LABELLED.to_owned());
+    }
+    if let Some(model) = &spec.needs_model {
+        if model.contains(char::is_whitespace) {
+            return Err(QueueError::Invalid {
+                what: format!("--needs-model {model:?}: Slurm keeps it in the job's comment, word by word"),
+                hint: "name a source without spaces".to_owned(),
+            });
+        }
+        words.push(format!("{NEEDS_MODEL}{model}"));
+        words.extend(spec.hold.then(|| HELD.to_owned()));
+    }
+    Ok(words.join(" "))
+}
+
+/// What a comment says that its job is held for.
+pub(super) fn waits(comment: &str) -> Option<Waits> {
+    submission(comment)?;
+    let model = comment.split_whitespace().find_map(|word| word.strip_prefix(NEEDS_MODEL))?;
+    let hold = comment.split_whitespace().any(|word| word == HELD);
+    Some(Waits { after: Vec::new(), needs_model: Some(model.to_owned()), hold })
 }
 
 /// The submission id in a comment.

@@ -147,9 +147,19 @@ fn a_body_has_the_form_that_the_document_gives_it() {
 
 #[test]
 fn comments_are_read_back() {
-    assert_eq!(submission(&comment("a-1", true)), Some("a-1"));
+    let comment = |labelled: bool| super::comment(&spec(), labelled).unwrap();
+    assert_eq!(submission(&comment(true)), Some("abc"));
     assert_eq!(submission("words of somebody"), None);
-    assert!(is_labelled(&comment("a", true)) && !is_labelled(&comment("a", false)) && !is_labelled("+ranks"));
+    assert!(is_labelled(&comment(true)) && !is_labelled(&comment(false)) && !is_labelled("+ranks"));
+    assert_eq!(waits(&comment(true)), None);
+    let held = JobSpec { needs_model: Some("hf://org/model@main".to_owned()), hold: true, ..spec() };
+    let said = super::comment(&held, true).unwrap();
+    let waiting = waits(&said).unwrap();
+    assert_eq!((waiting.needs_model.as_deref(), waiting.hold), (Some("hf://org/model@main"), true));
+    assert!(is_labelled(&said) && submission(&said) == Some("abc"));
+    let spaced = JobSpec { needs_model: Some("/a b".to_owned()), ..spec() };
+    assert!(super::comment(&spaced, false).is_err());
+    assert!(request(&held, &Looked::default()).unwrap().options.contains_key("hold"));
 }
 
 #[test]

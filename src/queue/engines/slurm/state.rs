@@ -70,6 +70,11 @@ pub(super) fn reason(record: &Record) -> Option<Reason> {
     if state == State::Admitted {
         return Some(Reason::new(ReasonKind::NodesStarting, "its nodes are being made ready", record.state.clone()));
     }
+    if let (State::Held, Some(model)) =
+        (state, super::request::waits(&record.comment).and_then(|waits| waits.needs_model))
+    {
+        return Some(Reason::new(ReasonKind::WaitingForModel, format!("it waits until {model} is preloaded"), raw));
+    }
     let (kind, text) = waiting(&record.reason, &record.dependency);
     Some(Reason::new(kind, text, raw))
 }

@@ -3,7 +3,7 @@
 mod budgets;
 mod central;
 mod faults;
-mod proxy;
+pub mod proxy;
 mod rules;
 mod town;
 mod walk;

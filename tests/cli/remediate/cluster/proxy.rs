@@ -18,6 +18,8 @@ pub enum Fate {
     Lose,
     /// It is answered with this status, and not passed on.
     Answer(u16),
+    /// It is passed on and done; the answer never comes, and the connection stays.
+    Hang,
 }
 
 type Judge = dyn Fn(&str, &str) -> Fate + Send + Sync;
@@ -101,7 +103,7 @@ fn serve(stream: TcpStream, server: &str, judge: &Mutex<Arc<Judge>>, met: &Atomi
                 );
                 (status, "application/json".to_owned(), text.into_bytes())
             }
-            Fate::Pass | Fate::Lose => {
+            Fate::Pass | Fate::Lose | Fate::Hang => {
                 let answered = if body.is_empty() {
                     agent.run(request.body(()).unwrap())
                 } else {
@@ -116,6 +118,11 @@ fn serve(stream: TcpStream, server: &str, judge: &Mutex<Arc<Judge>>, met: &Atomi
             }
         };
         if fate == Fate::Lose {
+            return;
+        }
+        if fate == Fate::Hang {
+            // Until whoever asked goes away.
+            let _ = reader.read(&mut [0]);
             return;
         }
         let head = format!("HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n", text.len());

@@ -1,0 +1,53 @@
+//! Whether a model is ready: for jobs that are held until it is.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::{Place, place};
+use crate::preload::snapshot::State;
+use crate::preload::{Model, Source};
+
+/// Where to look.
+#[derive(Debug, Clone, Default)]
+pub struct ModelPlace {
+    /// Files with what `aictl preload status -o json` said elsewhere; none: this node's store.
+    pub status: Vec<PathBuf>,
+    /// Directory that serves as HF_HOME, as `--to`.
+    pub store: Option<PathBuf>,
+}
+
+/// A line of a status, as far as it counts here.
+#[derive(Debug, Deserialize)]
+struct Said {
+    source: String,
+    state: String,
+}
+
+/// Whether a model is there, whole: in this node's store, or by every status that was given.
+///
+/// # Errors
+/// In words, if that can't be seen.
+pub fn is_ready(model: &str, at: &ModelPlace) -> Result<bool, String> {
+    let source = super::source(model).map_err(|why| format!("{model} is no source of models: {why}"))?;
+    if at.status.is_empty() {
+        let place = Place { to: at.store.clone() };
+        // A model that is not in the store is no error here.
+        let Ok(snapshots) = place::snapshots(std::slice::from_ref(&source), &place) else { return Ok(false) };
+        return Ok(snapshots.iter().any(|snapshot| Model::of(snapshot, None).state == State::Ready));
+    }
+    for path in &at.status {
+        let shown = path.display();
+        let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {shown}: {error}"))?;
+        let said: Vec<Said> =
+            serde_json::from_str(&text).map_err(|error| format!("{shown} is no status of models: {error}"))?;
+        if !said.iter().any(|one| is(&one.source, &source) && one.state == State::Ready.name()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn is(said: &str, wanted: &Source) -> bool {
+    said == wanted.to_string() || super::source(said).is_ok_and(|said| said == *wanted)
+}
