@@ -145,10 +145,17 @@ def serve(kind, count, send):
             began = time.perf_counter()
             url = urllib.parse.urlsplit(self.path)
             asked = dict(urllib.parse.parse_qsl(url.query))
+            # All objects are in one namespace.
+            place = url.path.replace("/namespaces/team", "")
+            above, _, name = place.rpartition("/")
             if url.path in whole:
                 self.answer(whole[url.path])
-            elif url.path in pages:
-                label, objects = pages[url.path]
+            elif above in pages:
+                wanted = f'{{"metadata": {{"name": "{name}",'.encode()
+                found = [one for one in pages[above][1] if one.startswith(wanted)]
+                self.answer(found[0] if found else b'{"kind":"Status","status":"Failure","reason":"NotFound","code":404,"message":"not found"}', 200 if found else 404)
+            elif place in pages:
+                label, objects = pages[place]
                 wanted = asked.get("labelSelector")
                 if label and wanted and wanted != label:
                     objects = []

@@ -106,6 +106,30 @@ pub async fn answer<T>(what: &str, request: impl Future<Output = kube::Result<T>
     }
 }
 
+/// How often a request that changes nothing is made while the server is busy, and the first pause.
+const TRIES: u32 = 4;
+const PAUSE: Duration = Duration::from_millis(150);
+
+/// As [`answer`], for requests that change nothing: one that the server refuses for now is made again.
+///
+/// # Errors
+/// As [`answer`].
+pub async fn read<T, F: Future<Output = kube::Result<T>>>(
+    what: &str,
+    request: impl Fn() -> F,
+) -> Result<T, ClusterError> {
+    let mut tried = 1;
+    loop {
+        match answer(what, request()).await {
+            Err(ClusterError::Refused { code: 429 | 500 | 502 | 503 | 504, .. }) if tried < TRIES => {
+                tokio::time::sleep(PAUSE * (1 << tried)).await;
+                tried += 1;
+            }
+            answered => return answered,
+        }
+    }
+}
+
 async fn configuration(options: &Options) -> Result<(Config, String), ClusterError> {
     let wrong = |source: KubeconfigError| match source {
         KubeconfigError::LoadContext(_) | KubeconfigError::LoadClusterOfContext(_) => {

@@ -6,7 +6,7 @@ use kube::core::Request;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::{Cluster, ClusterError, answer};
+use super::{Cluster, ClusterError, answer, read};
 
 /// Objects a page, as kubectl has it.
 const PAGE: u32 = 500;
@@ -102,9 +102,11 @@ async fn page<T: DeserializeOwned>(
         continue_token: more.map(str::to_owned),
         ..ListParams::default()
     };
-    let request =
-        Request::new(path).list(&parameters).map_err(|error| broken(what, kube::Error::BuildRequest(error)))?;
-    let text = answer(what, client.request_text(request)).await?;
+    let text = read(what, || async {
+        let request = Request::new(path).list(&parameters).map_err(kube::Error::BuildRequest)?;
+        client.request_text(request).await
+    })
+    .await?;
     serde_json::from_str(&text).map_err(|error| broken(what, kube::Error::SerdeError(error)))
 }
 

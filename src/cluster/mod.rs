@@ -15,7 +15,7 @@ mod objects;
 mod pods;
 
 pub use addons::addons;
-pub use connect::{Cluster, Options, answer};
+pub use connect::{Cluster, Options, answer, read};
 pub use error::ClusterError;
 pub use findings::{NodeFindings, NodeFindingsSpec, PublishedFindings, definition, reports};
 pub use list::{Choice, list};

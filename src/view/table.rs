@@ -44,6 +44,40 @@ impl Table {
         self.rows.is_empty()
     }
 
+    /// As [`Table::render`], without the columns of these names, one after the other, as long as lines
+    /// are longer than `width`.
+    pub fn fit(mut self, width: usize, unicode: bool, droppable: &[&str]) -> Vec<String> {
+        for name in droppable {
+            let lines = self.render(width, unicode);
+            if lines.iter().all(|line| line.chars().count() <= width) {
+                return lines;
+            }
+            self.drop_column(name);
+        }
+        self.render(width, unicode)
+    }
+
+    /// Leaves a column out; nothing if there is none of that name.
+    pub fn drop_column(&mut self, name: &str) {
+        while let Some(at) = self.columns.iter().position(|(own, _)| *own == name) {
+            self.columns.remove(at);
+            for row in &mut self.rows {
+                if at < row.len() {
+                    row.remove(at);
+                }
+            }
+        }
+    }
+
+    /// Leaves a column out in which no row says anything: all are `-`, `0` or empty.
+    pub fn drop_if_silent(&mut self, name: &str) {
+        let Some(at) = self.columns.iter().position(|(own, _)| *own == name) else { return };
+        let silent = |row: &Vec<String>| row.get(at).is_none_or(|cell| matches!(cell.as_str(), "-" | "0" | "<none>"));
+        if self.rows.iter().all(silent) {
+            self.drop_column(name);
+        }
+    }
+
     /// Renders header and rows, one line each, cut to `width` where a column allows it.
     pub fn render(&self, width: usize, unicode: bool) -> Vec<String> {
         let limits = self.limits(width);
@@ -117,5 +151,17 @@ mod tests {
         let lines = sample().render(40, true);
         assert_eq!(lines[1], "a_rather_…tion_name   1.2s   train.py:31");
         assert!(lines.iter().all(|line| line.chars().count() <= 40), "{lines:#?}");
+    }
+
+    #[test]
+    fn columns_go_where_there_is_no_room_or_nothing_to_say() {
+        let lines = sample().fit(34, true, &["WHERE"]);
+        assert_eq!(lines[0].split_whitespace().collect::<Vec<_>>(), ["NAME", "TIME"]);
+        assert!(lines.iter().all(|line| line.chars().count() <= 34), "{lines:#?}");
+        assert_eq!(sample().fit(80, true, &["WHERE"]), sample().render(80, true));
+        let mut table = Table::new(&[("NAME", Align::Left), ("POS", Align::Right)]);
+        table.row(["a".to_owned(), "-".to_owned()]);
+        table.drop_if_silent("POS");
+        assert_eq!(table.render(80, true), ["NAME", "a"]);
     }
 }

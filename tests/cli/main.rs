@@ -17,6 +17,7 @@ mod preload_memory;
 mod profile;
 mod queue;
 mod queue_ray;
+mod queue_release;
 mod queue_slurm;
 mod queue_sync;
 mod remediate;

@@ -108,7 +108,7 @@ fn a_waiting_job_is_listed_and_explained() {
     assert_eq!(explained["quota"][0]["nominal"], 8.0);
     assert!(explained["unblock"].as_str().unwrap().contains("before it"), "{explained:#}");
     let ran = place.run(&["queue", "explain", "second", "-n", &place.namespace]);
-    assert!(ran.stdout.contains("position  2 of 2; ahead: 1"), "{ran}");
+    assert!(ran.stdout.contains("position   2 of 2; ahead: 1"), "{ran}");
 }
 
 #[test]

@@ -218,6 +218,20 @@ fn jobs_run_to_their_end() {
     assert_eq!(lines.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>(), ["a b", "node 0", "node 1"]);
     assert!(matches!(asked.runtime.block_on(asked.engine.get("99999")), Err(QueueError::NoSuchJob { .. })));
 
+    // A job that needs a model is held until somebody who sees the model releases it.
+    let needs = spec("needs", |draft| {
+        draft.workdir = below(&slurm);
+        draft.needs_model = Some("hf://org/model".to_owned());
+        draft.command = shell("true");
+    });
+    let id = asked.submit(&needs);
+    let job = asked.wait(&id, |job| job.state == State::Held);
+    assert_eq!(job.reason.unwrap().kind, ReasonKind::WaitingForModel);
+    assert_eq!(job.waits_for.unwrap().needs_model.as_deref(), Some("hf://org/model"));
+    asked.runtime.block_on(asked.engine.release(&id)).unwrap();
+    let job = asked.over(&id);
+    assert_eq!((job.state, job.waits_for), (State::Succeeded, None));
+
     // A retry is the same job, started again.
     let flaky = spec("flaky", |draft| {
         draft.workdir = below(&slurm);

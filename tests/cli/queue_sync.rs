@@ -13,7 +13,7 @@ use crate::environment::{Ran, TestEnvironment};
 use crate::support::kube::{Kube, free_port};
 use crate::support::slurm::{Nodes, Slurm};
 
-/// A playbook whose rules leave room: other tests isolate nodes of the same server.
+/// A playbook whose rules leave room: there are two nodes.
 const ROOMY: &str = "policy:\n  kill_switch: KILL\n  breaker: {nodes: 1000}\n  out_of_service: {nodes: 1000}\n";
 
 struct Town {
@@ -26,7 +26,7 @@ struct Town {
 
 impl Town {
     fn new() -> Option<Town> {
-        let kube = Kube::shared()?;
+        let kube = Kube::apart()?;
         let slurm = Slurm::start(Nodes::default())?;
         let environment = TestEnvironment::new();
         let file = environment.write("kubeconfig", kube.kubeconfig("default"));
@@ -301,6 +301,8 @@ PartitionName=cloud Nodes=c[1-2] State=UP
     assert_eq!(power(), "", "a dry run starts nothing");
     let (code, done) = run(&["--max", "2", "--apply"]);
     assert_eq!((code, &done["resume"][1]["state"]), (Some(0), &"done".into()), "{done:#}");
+    let (_, again) = run(&["--max", "2"]);
+    assert_eq!((&again["on"], again["resume"].as_array().unwrap().len()), (&2.into(), 0), "{again:#}");
     // They come up, and are not asked for again meanwhile.
     let begin = Instant::now();
     loop {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Node, Service};
 use kube::Api;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -24,8 +24,16 @@ struct Place {
 
 impl Place {
     fn new() -> Option<Place> {
-        let kube = Kube::shared()?;
+        let kube = Kube::apart()?;
         let (namespace, environment) = (kube.namespace("faults"), TestEnvironment::new());
+        // Where there are nodes at all, there are two for a gang of two.
+        kube.block_on(async {
+            let nodes: Api<Node> = Api::all(kube.client());
+            for name in ["plain-1", "plain-2"] {
+                let node: Node = serde_json::from_value(serde_json::json!({"metadata": {"name": name}})).unwrap();
+                let _ = nodes.create(&Default::default(), &node).await;
+            }
+        });
         let proxy = Proxy::new(&kube.url());
         let file = environment.write("kubeconfig", kube.kubeconfig_at(&proxy.url, ADMIN, &namespace));
         let environment = environment.set("KUBECONFIG", &file.display().to_string());
@@ -67,7 +75,7 @@ fn a_busy_server_is_waited_out_and_makes_one_job() {
         let asked = AtomicUsize::new(0);
         place.proxy.judge(move |method, _| {
             let may = status != 409 || method != "GET";
-            let refused = may && asked.fetch_add(1, Ordering::SeqCst) % 2 == 0;
+            let refused = may && asked.fetch_add(1, Ordering::SeqCst).is_multiple_of(2);
             if refused { Fate::Answer(status) } else { Fate::Pass }
         });
         let ran = place.submit();
@@ -141,9 +149,12 @@ fn a_token_that_expired_is_said_to_be_that() {
 /// Starts aictl, and interrupts it once the proxy has met something.
 fn interrupted(place: &Place, arguments: &[&str], once: impl Fn() -> bool) -> Ran {
     let mut command = place.environment.command();
-    let child = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let begin = Instant::now();
     while !once() {
+        if child.try_wait().unwrap().is_some() {
+            panic!("it ended: {}", place.environment.ran(child.wait_with_output().unwrap()));
+        }
         assert!(begin.elapsed() < Duration::from_secs(60), "nothing was asked");
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -179,7 +190,7 @@ fn waiting_outlives_a_busy_server_and_ends_at_an_interrupt() {
         false => Fate::Pass,
     });
     let met = || place.proxy.met() >= 2;
-    let ran = interrupted(&place, &["queue", "wait", "train"], met);
+    let ran = interrupted(&place, &["queue", "wait", "kubernetes:train"], met);
     assert_eq!(ran.status, Some(130), "{ran}");
     assert!(!ran.stderr.contains("panicked") && ran.stderr.contains("interrupted"), "{ran}");
 }

@@ -31,12 +31,22 @@ impl Kube {
     /// where etcd or kube-apiserver is missing.
     pub fn shared() -> Option<&'static Kube> {
         static KUBE: OnceLock<Option<Kube>> = OnceLock::new();
-        let kube = KUBE.get_or_init(|| {
+        Kube::of(&KUBE, "shared")
+    }
+
+    /// A second server, for tests whose nodes are no business of others.
+    pub fn apart() -> Option<&'static Kube> {
+        static KUBE: OnceLock<Option<Kube>> = OnceLock::new();
+        Kube::of(&KUBE, "apart")
+    }
+
+    fn of(cell: &'static OnceLock<Option<Kube>>, name: &'static str) -> Option<&'static Kube> {
+        let kube = cell.get_or_init(|| {
             let (etcd, apiserver) = (program("etcd")?, apiserver()?);
             // A child that is to end with its parent ends with the parent's thread: one that stays.
             let (send, receive) = std::sync::mpsc::channel();
             std::thread::spawn(move || {
-                send.send(Kube::start(&etcd, &apiserver)).unwrap();
+                send.send(Kube::start(&etcd, &apiserver, name)).unwrap();
                 loop {
                     std::thread::park();
                 }
@@ -47,7 +57,7 @@ impl Kube {
         kube.as_ref()
     }
 
-    fn start(etcd: &Path, apiserver: &Path) -> Kube {
+    fn start(etcd: &Path, apiserver: &Path, name: &str) -> Kube {
         // Below the target directory, which is not cleared by what tests do to /tmp.
         let base = Path::new(env!("CARGO_TARGET_TMPDIR"));
         for old in fs::read_dir(base).into_iter().flatten().flatten() {
@@ -56,7 +66,7 @@ impl Kube {
                 let _ = fs::remove_dir_all(old.path());
             }
         }
-        let directory = base.join(format!("kube-{}", std::process::id()));
+        let directory = base.join(format!("kube-{}", std::process::id())).join(name);
         fs::create_dir_all(&directory).unwrap();
         let at = |name: &str| directory.join(name).display().to_string();
         let (client, peer, port) = (free_port(), free_port(), free_port());

@@ -44,7 +44,7 @@ fn page(answer: &Explanation, settings: &Settings) -> String {
         if job.nodes == 1 { "" } else { "s" },
         job.gpus
     )];
-    let mut say = |label: &str, what: &str| lines.push(text::wrap(&format!("{label:<10}"), &text::plain(what), width));
+    let mut say = |label: &str, what: &str| lines.push(text::wrap(&format!("{label:<11}"), &text::plain(what), width));
     if let Some(reason) = &job.reason {
         say("why", &reason.text);
         if !reason.raw.is_empty() {
@@ -61,6 +61,7 @@ fn page(answer: &Explanation, settings: &Settings) -> String {
     }
     if job.state == State::Pending {
         match &answer.eta {
+            Some(eta) if eta.p90_s < 1.0 => say("starts in", &format!("a moment, as it seems ({})", eta.basis)),
             Some(eta) => say(
                 "starts in",
                 &format!(
@@ -113,7 +114,10 @@ fn others_table(title: &'static str, others: &[Ahead], settings: &Settings) -> S
             other.ends_within_s.map_or_else(|| "-".to_owned(), human::seconds),
         ]);
     }
-    let lines = table.render(settings.ui.width(), settings.ui.unicode());
+    for name in ["PRIORITY", "ENDS WITHIN"] {
+        table.drop_if_silent(name);
+    }
+    let lines = table.fit(settings.ui.width(), settings.ui.unicode(), &["PRIORITY", "NODES", "OWNER"]);
     let head = |index: usize| if index == 0 { style::HEADER } else { anstyle::Style::new() };
     lines.iter().enumerate().map(|(index, line)| paint(head(index), line)).collect::<Vec<_>>().join("\n")
 }

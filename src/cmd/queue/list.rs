@@ -1,11 +1,12 @@
 //! `aictl queue list`.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use futures::future::join_all;
 use jiff::Timestamp;
 
-use super::ListArgs;
+use super::{ListArgs, resolve};
 use crate::cluster::ClusterError;
 use crate::cmd::Done;
 use crate::cmd::error::{BLIND, DONE, Error};
@@ -74,7 +75,7 @@ pub fn run(args: &ListArgs, settings: &Settings) -> Done {
 }
 
 fn changes(old: &[Job], new: &[Job]) -> Vec<Job> {
-    let known: std::collections::HashMap<String, &Job> = old.iter().map(|job| (job.address(), job)).collect();
+    let known: HashMap<String, &Job> = old.iter().map(|job| (job.address(), job)).collect();
     let same = |job: &&Job| {
         known.get(&job.address()).is_some_and(|old| old.state == job.state && old.position == job.position)
     };
@@ -173,6 +174,13 @@ fn print(jobs: &[Job], settings: &Settings) -> Result<(), Error> {
     .map_err(Error::output)
 }
 
+/// The name as it was given, which every command takes, if no other job in the list has it.
+fn short<'j>(job: &'j Job, count: usize, given: &HashMap<&str, usize>) -> &'j str {
+    let own = resolve::given(&job.name);
+    // Of one job alone nobody knows whether there are others.
+    if count > 1 && given.get(own) == Some(&1) { own } else { &job.name }
+}
+
 fn table(jobs: &[Job], wide: bool, settings: &Settings) -> String {
     let mut columns =
         vec![("NAME", Align::Flexible), ("STATE", Align::Left), ("TARGET", Align::Left), ("QUEUE", Align::Flexible)];
@@ -183,22 +191,37 @@ fn table(jobs: &[Job], wide: bool, settings: &Settings) -> String {
     columns.extend([("WHY", Align::Flexible), ("AGE", Align::Right)]);
     let now = Timestamp::now();
     let mut table = Table::new(&columns);
+    let mut given: HashMap<&str, usize> = HashMap::new();
     for job in jobs {
-        let mut cells = vec![job.name.clone(), job.state.to_string(), job.target.clone(), job.queue.clone()];
+        *given.entry(resolve::given(&job.name)).or_default() += 1;
+    }
+    for job in jobs {
+        let name = if wide { job.name.as_str() } else { short(job, jobs.len(), &given) };
+        let queue = if job.queue.is_empty() { "-".to_owned() } else { job.queue.clone() };
+        let mut cells = vec![name.to_owned(), job.state.to_string(), job.target.clone(), queue];
         cells.push(job.position.map(|position| position.to_string()).unwrap_or_else(|| "-".to_owned()));
         cells.extend([job.nodes.to_string(), job.gpus.to_string()]);
         if wide {
             cells.extend([job.id.clone(), job.owner.clone()]);
             cells.push(job.priority.map(|priority| priority.to_string()).unwrap_or_else(|| "-".to_owned()));
         }
-        cells.push(job.reason.as_ref().map(|reason| reason.kind.name()).unwrap_or_else(|| "-".to_owned()));
+        let why = job.reason.as_ref().map(|reason| reason.kind.name().replace('_', " "));
+        cells.push(why.unwrap_or_else(|| "-".to_owned()));
         cells.push(
             job.submitted_at.map_or_else(|| "-".to_owned(), |at| human::age(now.duration_since(at).as_secs_f64())),
         );
         table.row(cells);
     }
     let width = if wide { usize::MAX } else { settings.ui.width() };
-    let lines = table.render(width, settings.ui.unicode());
+    if !wide {
+        for name in ["POS", "QUEUE", "WHY"] {
+            table.drop_if_silent(name);
+        }
+        if jobs.iter().all(|job| Some(&job.target) == jobs.first().map(|first| &first.target)) {
+            table.drop_column("TARGET");
+        }
+    }
+    let lines = table.fit(width, settings.ui.unicode(), &["NODES", "QUEUE", "POS", "AGE", "TARGET"]);
     let colour = |index: usize| match index.checked_sub(1).and_then(|index| jobs.get(index)).map(|job| job.state) {
         None => style::HEADER,
         Some(State::Running) => style::GOOD,

@@ -13,8 +13,10 @@ use crate::view::bar::bar;
 use crate::view::style::{self, paint};
 use crate::view::{Align, Table};
 
-/// Cells of a bar.
-const BAR: usize = 16;
+/// Cells of a bar, at least and at most.
+const BARS: (usize, usize) = (8, 16);
+/// Cells of a percentage after it.
+const PERCENT: usize = 4;
 
 /// Shows quota.
 pub fn run(args: &QuotaArgs, settings: &Settings) -> Done {
@@ -64,34 +66,64 @@ pub fn run(args: &QuotaArgs, settings: &Settings) -> Done {
 
 /// A table of quota, with a bar of what is used.
 pub fn table(rows: &[QuotaRow], settings: &Settings) -> String {
+    let (width, unicode) = (settings.ui.width(), settings.ui.unicode());
     let mut table = Table::new(&[
+        ("TARGET", Align::Left),
         ("QUEUE", Align::Flexible),
-        ("FLAVOR", Align::Left),
+        ("FLAVOR", Align::Flexible),
         ("RESOURCE", Align::Left),
         ("NOMINAL", Align::Right),
         ("USED", Align::Right),
         ("BORROWED", Align::Right),
         ("PENDING", Align::Right),
-        ("", Align::Left),
     ]);
     for row in rows {
         let shown = |amount: f64| amount_of(&row.resource, amount);
-        let share = row.nominal.filter(|nominal| *nominal > 0.0).map_or(0.0, |nominal| row.used / nominal);
         let flavor = if row.flavor.is_empty() { "-".to_owned() } else { row.flavor.clone() };
+        let borrowed = if row.borrowed == 0.0 { "-".to_owned() } else { shown(row.borrowed) };
         table.row([
+            row.target.clone(),
             row.queue.clone(),
             flavor,
             row.resource.clone(),
             row.nominal.map_or_else(|| "-".to_owned(), shown),
             shown(row.used),
-            shown(row.borrowed),
+            borrowed,
             shown(row.pending),
-            format!("|{}|", bar(share, BAR, settings.ui.unicode())),
         ]);
     }
-    let lines = table.render(settings.ui.width(), settings.ui.unicode());
-    let head = |index: usize| if index == 0 { style::HEADER } else { anstyle::Style::new() };
-    lines.iter().enumerate().map(|(index, line)| paint(head(index), line)).collect::<Vec<_>>().join("\n")
+    for name in ["FLAVOR", "BORROWED"] {
+        table.drop_if_silent(name);
+    }
+    if rows.iter().all(|row| Some(&row.target) == rows.first().map(|first| &first.target)) {
+        table.drop_column("TARGET");
+    }
+    // What the smallest bar with its percentage takes, with the space before it.
+    let least = BARS.0 + PERCENT + 5;
+    let lines = table.fit(width.saturating_sub(least), unicode, &["TARGET", "BORROWED"]);
+    let longest = lines.iter().map(|line| line.chars().count()).max().unwrap_or_default();
+    let bars = longest + least <= width;
+    let cells = width.saturating_sub(longest + PERCENT + 5).clamp(BARS.0, BARS.1);
+    let mut shown = Vec::new();
+    for (index, line) in lines.iter().enumerate() {
+        let Some(row) = index.checked_sub(1).and_then(|index| rows.get(index)) else {
+            shown.push(paint(style::HEADER, line));
+            continue;
+        };
+        let Some(share) = row.nominal.filter(|nominal| bars && *nominal > 0.0).map(|nominal| row.used / nominal) else {
+            shown.push(line.clone());
+            continue;
+        };
+        let colour = match share {
+            share if share >= 1.0 => style::BAD,
+            share if share >= 0.8 => style::WARN,
+            _ => style::GOOD,
+        };
+        let drawn = paint(colour, &bar(share, cells, unicode));
+        let gap = longest - line.chars().count() + 3;
+        shown.push(format!("{line}{}|{drawn}| {:>3.0}%", " ".repeat(gap), share * 100.0));
+    }
+    shown.join("\n")
 }
 
 /// An amount of a resource, for people.

@@ -72,17 +72,21 @@ pub async fn one(id: &JobId, settings: &Settings) -> Result<Resolved, Error> {
     }
 }
 
+/// A name as it was given, without the digits of its submission.
+pub fn given(name: &str) -> &str {
+    let digits = |digits: &str| digits.len() == 8 && digits.chars().all(|c| c.is_ascii_hexdigit());
+    name.rsplit_once('-').filter(|(_, end)| digits(end)).map_or(name, |(given, _)| given)
+}
+
 /// Whether people may mean a job by a text.
 pub(super) fn is_called(job: &Job, text: &str) -> bool {
     let (namespace, rest) = match text.split_once('/') {
         Some((namespace, rest)) => (Some(namespace), rest),
         None => (None, text),
     };
-    // The name as it was given, without the digits of its submission.
-    let given = job.name.rsplit_once('-').filter(|(_, digits)| digits.len() == 8).map(|(given, _)| given);
     job.id == text
         || job.submission_id.as_deref() == Some(text)
-        || (namespace.is_none() && (job.name == text || given == Some(text)))
+        || (namespace.is_none() && (job.name == text || given(&job.name) == text))
         || (namespace.is_some() && job.namespace.as_deref() == namespace && job.name == rest)
         // KIND/NAME, as kubectl has it.
         || (namespace.is_some() && job.id.ends_with(&format!("/{text}")))

@@ -19,6 +19,10 @@ use crate::queue::sync::{CORDON, DRAIN, Order, Row, Sheet, mark};
 const ASKING: Duration = Duration::from_secs(30);
 /// In the journal: on whose behalf.
 const RULE: &str = "queue-sync";
+/// The incident of a CLOUD node that was started.
+pub const RESUME: &str = "queue-elastic-resume";
+/// The incident of one that was stopped.
+pub const SUSPEND: &str = "queue-elastic-suspend";
 
 /// All that carrying out needs.
 pub struct Doing<'d> {
@@ -162,7 +166,7 @@ impl<'d> Doing<'d> {
             return Ok(("refused", why.to_owned()));
         }
         let words = self.scontrol(node, &[if on { "state=power_up" } else { "state=power_down" }]);
-        let id = if on { "queue-elastic-resume" } else { "queue-elastic-suspend" };
+        let id = if on { RESUME } else { SUSPEND };
         let (state, said) = self.change(&Change { node, id, why, way: Way::Run(&words), how: How::Once })?;
         match said.contains("Invalid node state") {
             true => Ok((state, format!("{said}: is power saving off (SuspendTime, ResumeProgram)?"))),

@@ -70,7 +70,7 @@ fn table(sheet: &Sheet, settings: &Settings) -> String {
         ]);
     }
     let width = if settings.output == OutputFormat::Wide { usize::MAX } else { settings.ui.width() };
-    let lines = table.render(width, settings.ui.unicode());
+    let lines = table.fit(width, settings.ui.unicode(), &["AGREE", "GPUS"]);
     let colour = |index: usize| match index.checked_sub(1).and_then(|index| sheet.nodes.get(index)) {
         None => style::HEADER,
         Some(row) if matches!(row.state, Some("failed" | "refused")) => style::BAD,

@@ -26,7 +26,7 @@ async fn pods(engine: &Kubernetes, found: &Found) -> Result<BTreeMap<u32, Pod>, 
     let selector = format!("{}={}", found.kind.name_label, found.name);
     let list = ListParams::default().labels(&selector);
     let what = format!("cannot list the pods of {}", found.name);
-    let mut pods = answer(&what, api.list(&list)).await?.items;
+    let mut pods = crate::cluster::read(&what, || api.list(&list)).await?.items;
     pods.sort_by_key(|pod| (pod.metadata.creation_timestamp.as_ref().map(|time| time.0), pod.metadata.name.clone()));
     let mut by_rank = BTreeMap::new();
     for (index, pod) in (0u32..).zip(pods) {
@@ -235,7 +235,7 @@ async fn follow(
 
 /// Whether a pod's program has ended, so that no more lines come.
 async fn ended(api: &Api<Pod>, name: &str) -> bool {
-    match answer("cannot read a pod", api.get_opt(name)).await {
+    match crate::cluster::read("cannot read a pod", || api.get_opt(name)).await {
         Ok(Some(pod)) => {
             let phase = pod.status.and_then(|status| status.phase).unwrap_or_default();
             matches!(phase.as_str(), "Succeeded" | "Failed")

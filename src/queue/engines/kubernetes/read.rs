@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::kinds::JobKind;
 use super::share;
-use crate::cluster::{self, Choice, Cluster, ClusterError, answer};
+use crate::cluster::{self, Choice, Cluster, ClusterError};
 
 /// Objects in one answer.
 const PAGE: u32 = 2000;
@@ -351,10 +351,12 @@ pub async fn get<T: DeserializeOwned>(
     name: &str,
 ) -> Result<T, ClusterError> {
     let what = format!("cannot read {} {name} of {}", resource.kind, cluster.name());
-    let request = kube::core::Request::new(path(resource, namespace))
-        .get(name, &kube::api::GetParams::default())
-        .map_err(|error| ClusterError::of(what.clone(), kube::Error::BuildRequest(error)))?;
-    answer(&what, cluster.client().request(request)).await
+    let (place, client) = (path(resource, namespace), cluster.client());
+    cluster::read(&what, || async {
+        let request = kube::core::Request::new(place.clone()).get(name, &kube::api::GetParams::default());
+        client.request(request.map_err(kube::Error::BuildRequest)?).await
+    })
+    .await
 }
 
 /// A job's id.

@@ -6,7 +6,7 @@ use kube::Client;
 use kube::core::{ApiResource, GroupVersionKind};
 use serde::Deserialize;
 
-use crate::cluster::{Cluster, ClusterError, answer};
+use crate::cluster::{Cluster, ClusterError, read};
 
 /// What a cluster serves: by group and kind, in the version that the server prefers.
 #[derive(Debug, Clone, Default)]
@@ -143,7 +143,7 @@ impl Served {
         if let Ok(accept) = ACCEPT.parse() {
             request.headers_mut().insert("accept", accept);
         }
-        let groups: Groups = answer(&what, client.request(request)).await?;
+        let groups: Groups = read(&what, || client.request(request.clone())).await?;
         let mut served = Served::default();
         for group in &groups.items {
             for version in &group.versions {
@@ -179,7 +179,7 @@ impl Served {
                 if let Ok(uri) = path.parse() {
                     *request.uri_mut() = uri;
                 }
-                let resources: OldResources = answer(what, client.request(request)).await?;
+                let resources: OldResources = read(what, || client.request(request.clone())).await?;
                 for resource in resources.resources.iter().filter(|resource| !resource.name.contains('/')) {
                     self.add(&group.name, &version.version, &resource.kind, &resource.name);
                 }

@@ -158,7 +158,7 @@ async fn make(
             Err(error) => return Err(error.into()),
         };
         // It may be there from an earlier try, whose answer was lost.
-        match answer(&what, api.get_opt(&name)).await {
+        match crate::cluster::read(&what, || api.get_opt(&name)).await {
             Ok(Some(there)) => break there,
             // A conflict about something else than the name, such as a quota that many write at once.
             Ok(None) if is_conflict(&error) && tried < TRIES => {
