@@ -215,6 +215,7 @@ pub fn remove(candidate: &Candidate) -> Result<(), PreloadError> {
 /// If the store can't be read.
 pub fn leftovers(store: &Store, now: SystemTime, dry: bool) -> Result<u64, PreloadError> {
     let mut freed = 0;
+    let open = open_files::look();
     for repository in store.repositories()? {
         let mut paths = files_below(&repository.private("incomplete"));
         paths.extend(files_below(&repository.private("quarantine")));
@@ -227,14 +228,29 @@ pub fn leftovers(store: &Store, now: SystemTime, dry: bool) -> Result<u64, Prelo
                 !named.contains(blob) && !fs::canonicalize(blob).is_ok_and(|blob| named.contains(&blob))
             }));
         }
+        let links = files_below(&repository.private("parts"));
+        let parts: BTreeSet<PathBuf> = links.iter().filter_map(|link| fs::canonicalize(link).ok()).collect();
+        let parts: BTreeSet<PathBuf> = paths
+            .iter()
+            .filter(|path| fs::canonicalize(path).is_ok_and(|path| parts.contains(&path)))
+            .cloned()
+            .collect();
         for path in paths {
             let Ok(there) = fs::symlink_metadata(&path) else { continue };
-            let age = there.modified().ok().and_then(|then| now.duration_since(then).ok()).unwrap_or_default();
-            if age < LEFTOVERS_LIVE {
+            // A part of a model lies there for good, and is only read.
+            let read = there.accessed().ok().filter(|_| parts.contains(&path));
+            let used = there.modified().ok().max(read);
+            let age = used.and_then(|then| now.duration_since(then).ok()).unwrap_or_default();
+            if age < LEFTOVERS_LIVE || open.holder(there.dev(), there.ino(), &path).is_some() {
                 continue;
             }
             if dry || fs::remove_file(&path).is_ok() {
                 freed += there.blocks() * 512;
+            }
+        }
+        for link in links {
+            if !dry && !link.exists() {
+                let _ = fs::remove_file(link);
             }
         }
     }

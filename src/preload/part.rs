@@ -165,6 +165,13 @@ pub fn published(
         let up = "../".repeat(entry.name.matches('/').count() + 4);
         let link = aside.join(&entry.name);
         if place.exists() {
+            if !whole {
+                // Of use now: gc goes by it. No harm if the clock can't be set.
+                for path in [&place, &repository.journal(&entry.digest)] {
+                    let file = fs::OpenOptions::new().write(true).open(path);
+                    let _ = file.and_then(|file| file.set_modified(std::time::SystemTime::now()));
+                }
+            }
             fs::create_dir_all(link.parent().unwrap_or(&aside)).map_err(failed)?;
             std::os::unix::fs::symlink(PathBuf::from(up).join(below), &link).map_err(failed)?;
         }

@@ -9,7 +9,7 @@ use super::super::runtime;
 use super::super::settings::{OutputFormat, Settings};
 use super::progress::{self, Listener};
 use super::{Args, memory, render, show};
-use crate::preload::bring::{bring, plan};
+use crate::preload::bring::{bring, offer_known, plan};
 use crate::preload::part::Part;
 use crate::preload::peer::Peers;
 use crate::preload::{Access, Brought, Choice, Manner, Order, Plan, Snapshot, Source, Store};
@@ -45,6 +45,7 @@ fn meant(args: &Args) -> Result<Meant, Error> {
             limit_rate: chosen.limit_rate.map(|rate| rate.0),
             stall: chosen.stall_timeout.0,
             retries: chosen.retries,
+            tell: chosen.tell.0,
         },
         max_age: chosen.max_age.map(|age| age.0),
         wait: chosen.wait.0,
@@ -62,6 +63,8 @@ pub fn run(args: &Args, settings: &Settings) -> Done {
     let listener = progress::listener(settings);
     let brought = runtime::block_on_threads(async {
         let peers = args.peers.start().await?;
+        args.sources.iter().for_each(|source| offer_known(&meant.order(source, peers.as_ref(), &*listener)));
+        args.peers.meet(peers.as_ref()).await;
         let mut brought = Vec::new();
         for source in &args.sources {
             brought.push(bring(&meant.order(source, peers.as_ref(), &*listener)).await?);

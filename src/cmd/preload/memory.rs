@@ -172,7 +172,7 @@ impl MemoryArgs {
         let reserve = self.reserve.map(|reserve| ("--reserve", reserve.0.to_string()));
         let tensors = self.tensors.iter().map(|glob| ("--tensors", glob.clone()));
         for (name, value) in [loader, rank, reserve].into_iter().flatten().chain(tensors) {
-            again.extend([name.to_owned(), value]);
+            again.push(format!("{name}={value}"));
         }
         again
     }

@@ -87,7 +87,8 @@ struct Choice {
     /// Ask a source for a newer revision only if it was not asked for this long
     #[arg(long, value_name = "DURATION")]
     max_age: Option<Length>,
-    /// Bytes a second, all connections together, as 200MB or 1GiB [default: no limit]
+    /// Bytes a second, all connections (and with --nodes all nodes) together, as 200MB or 1GiB
+    /// [default: no limit]
     #[arg(long, value_name = "BYTES")]
     limit_rate: Option<Amount>,
     /// Most connections; as many of them are opened as make it faster
@@ -102,6 +103,9 @@ struct Choice {
     /// Failures of a request, one after the other without progress, after which the run fails
     #[arg(long, value_name = "N", default_value = "8")]
     retries: u32,
+    /// Time between two events about a file's progress
+    #[arg(long, value_name = "DURATION", default_value = "100ms", hide = true)]
+    tell: Length,
     /// Where a pod has mounted a claim of a pvc:// source [default: /mnt/pvc/CLAIM]
     #[arg(long, value_name = "CLAIM=DIR", value_parser = mount)]
     mount: Vec<(String, PathBuf)>,
@@ -178,9 +182,9 @@ impl Args {
     fn flags_again(&self) -> Vec<String> {
         let choice = &self.choice;
         let mut again = Vec::new();
+        // One word each: a value may begin with a dash.
         let mut flag = |name: &str, value: Option<String>| {
-            again.push(name.to_owned());
-            again.extend(value);
+            again.push(value.map_or_else(|| name.to_owned(), |value| format!("{name}={value}")));
         };
         choice.include.iter().for_each(|glob| flag("--include", Some(glob.clone())));
         choice.exclude.iter().for_each(|glob| flag("--exclude", Some(glob.clone())));
@@ -194,6 +198,8 @@ impl Args {
         // Somebody else's run there, such as one from cron, is waited for.
         let wait = if choice.wait.0.is_zero() { "1h".to_owned() } else { seconds(choice.wait) };
         flag("--wait", Some(wait));
+        // Logs of pods are kept, and are short.
+        flag("--tell", Some("2s".to_owned()));
         choice.mount.iter().for_each(|(claim, at)| flag("--mount", Some(format!("{claim}={}", at.display()))));
         if self.verify {
             flag("--verify", None);

@@ -226,7 +226,12 @@ fn fleet(args: &Args, cluster: &Cluster, count: usize, at_once: usize) -> Result
         image: flags.image.clone(),
         arguments,
         passing,
-        variables: VARIABLES.iter().filter_map(|name| Some(((*name).to_owned(), text(name)?))).collect(),
+        // An address with a name or a signature in it is a secret, too.
+        variables: VARIABLES
+            .iter()
+            .filter_map(|name| Some(((*name).to_owned(), text(name)?)))
+            .filter(|(_, value)| !value.contains(['@', '?']))
+            .collect(),
         secrets: flags.secret.clone(),
         pull_secrets: flags.pull_secret.clone(),
         service_account: flags.service_account.clone(),

@@ -41,7 +41,7 @@ impl PeerArgs {
         !self.peers.is_empty()
     }
 
-    /// Begins to listen, and meets the others; `None` where there are none.
+    /// Begins to listen; `None` where there are no others.
     pub async fn start(&self) -> Result<Option<Arc<Peers>>, Error> {
         if !self.wanted() {
             return Ok(None);
@@ -65,8 +65,14 @@ impl PeerArgs {
         peer::serve(self.peer_listen, token, Arc::clone(&peers.shelf))
             .await
             .map_err(|source| PreloadError::Listen { address: self.peer_listen.to_string(), source })?;
-        peers.meet(self.peer_count, self.peer_wait.0).await;
         Ok(Some(peers))
+    }
+
+    /// Meets the others.
+    pub async fn meet(&self, peers: Option<&Arc<Peers>>) {
+        if let Some(peers) = peers {
+            peers.meet(self.peer_count, self.peer_wait.0).await;
+        }
     }
 
     /// Goes on giving while others need it.

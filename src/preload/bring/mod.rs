@@ -175,6 +175,19 @@ fn unchanged(order: &Order<'_>, repository: &Repository, manifest: &Manifest) ->
     Brought { snapshot, changed: false, fetched_bytes: 0, peer_bytes: 0, wrong: Vec::new(), repaired: Vec::new() }
 }
 
+/// Lets other nodes have what earlier runs brought, before the source is asked for anything: who
+/// meets us may ask at once.
+pub fn offer_known(order: &Order<'_>) {
+    let Some(peers) = order.peers else { return };
+    let repository = order.store.repository(order.source);
+    for revision in Manifest::revisions(&repository) {
+        let Ok(Some(manifest)) = Manifest::read(&repository, &revision) else { continue };
+        for entry in manifest.files.iter().filter(|entry| entry.is_whole(&repository)) {
+            peers.shelf.whole(&entry.digest, repository.blob(&entry.digest));
+        }
+    }
+}
+
 /// Lets other nodes have what is whole here.
 fn offer(order: &Order<'_>, repository: &Repository, manifest: &Manifest) {
     let Some(peers) = order.peers else { return };

@@ -31,8 +31,8 @@ use range::{Failure, Shared};
 
 /// Time between two looks at the goodput.
 const LOOK: Duration = Duration::from_millis(300);
-/// Time between two events about a file's progress.
-const TELL: Duration = Duration::from_millis(100);
+/// Time between two turns at which progress is looked at.
+const TURN: Duration = Duration::from_millis(100);
 /// Memory that a connection may take: the client's buffer, at most 400 kB of hyper's and what the
 /// kernel hands over at once.
 const MEMORY_A_CONNECTION: u64 = 2 << 20;
@@ -52,6 +52,8 @@ pub struct Manner {
     pub stall: Duration,
     /// Failures of a range one after the other, without progress, that are too many.
     pub retries: u32,
+    /// Time between two events about a file's progress.
+    pub tell: Duration,
 }
 
 /// A file that is whole now.
@@ -129,6 +131,7 @@ pub async fn fetch(
         pace: Pace::new(manner.connections()),
         quiet_until: None,
         next_number: 0,
+        told_at: Instant::now(),
         done: Fetched::default(),
     };
     let ended = work.run(arrived).await;
@@ -173,13 +176,14 @@ struct Work<'a> {
     pace: Pace,
     quiet_until: Option<Instant>,
     next_number: usize,
+    told_at: Instant,
     done: Fetched,
 }
 
 impl Work<'_> {
     async fn run(&mut self, arrived: &mut (dyn FnMut(Arrived) + Send)) -> Result<(), PreloadError> {
         let mut looked = (Instant::now(), 0);
-        let mut tick = tokio::time::interval(TELL);
+        let mut tick = tokio::time::interval(TURN);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut told = self.pace.target();
         loop {
@@ -406,6 +410,10 @@ impl Work<'_> {
     }
 
     fn tell(&mut self) {
+        if self.told_at.elapsed() < self.manner.tell {
+            return;
+        }
+        self.told_at = Instant::now();
         for moving in self.moving.values_mut() {
             let have_bytes = moving.arrival.journal.total();
             if have_bytes != moving.told {

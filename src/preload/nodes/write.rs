@@ -82,6 +82,10 @@ pub async fn remove_job(cluster: &Cluster, fleet: &Fleet, name: &str) -> Result<
 /// # Errors
 /// If the server says no, or can't be asked.
 pub async fn remove_shared(cluster: &Cluster, fleet: &Fleet) -> Result<(), ClusterError> {
+    // Who may not touch Secrets needs not to, without peers.
+    if fleet.peers.is_none() {
+        return Ok(());
+    }
     let (client, name) = (cluster.client(), fleet.name());
     let parameters = DeleteParams::background();
     let services = Api::<Service>::namespaced(client.clone(), &fleet.namespace);

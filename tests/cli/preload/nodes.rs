@@ -50,6 +50,8 @@ fn every_node_gets_the_model_and_a_node_that_fails_is_tried_again() {
     }
     assert!(town.most_at_once() <= 2, "{} at once", town.most_at_once());
     assert!(ran.stderr.contains("node_retry") && ran.stderr.contains("this node is broken"), "{ran}");
+    let trouble = ran.stderr.lines().find(|line| line.contains("node_trouble")).unwrap_or_else(|| panic!("{ran}"));
+    assert!(trouble.contains("ImagePullBackOff: no such[2J image"), "{trouble}");
     assert!(ran.stderr.contains(&away) && ran.stderr.contains(&cordoned), "{ran}");
 
     // All is there: it runs everywhere again, and fetches nothing.

@@ -226,7 +226,13 @@ impl Work {
             let mut log = log;
             writeln!(log, "error: this node is broken\nhint: mend it").unwrap();
         }
-        let state = json!({"running": {"startedAt": Timestamp::now()}});
+        if broken.is_some() {
+            // What a kubelet says of an image that it can't get; long enough to be seen.
+            let waiting = json!({"waiting": {"reason": "ImagePullBackOff", "message": "no such\u{1b}[2J image"}});
+            self.say(&name, "Pending", waiting).await;
+            tokio::time::sleep(Duration::from_millis(2500)).await;
+        }
+        let state = json!({"running": {"startedAt": Timestamp::now()}, "waiting": null});
         self.say(&name, "Running", state).await;
         self.running.push((job, name, child, broken.unwrap_or(0)));
     }
