@@ -21,7 +21,6 @@ pub fn nodes() -> Vec<CompletionCandidate> {
 }
 
 /// Pods of the namespace, as `pod/NAME`.
-#[allow(dead_code, reason = "the targets of `aictl profile` take it when they take pods")]
 pub fn pods() -> Vec<CompletionCandidate> {
     ask(async |cluster: Cluster| {
         let found = cluster::pods(&cluster, Some(cluster.namespace()), &Choice::default()).await?;

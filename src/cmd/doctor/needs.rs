@@ -79,6 +79,13 @@ pub const NEEDS: &[Need] = &[
     helpful(Command::Diagnose, "list", "apps", "daemonsets", Place::Cluster),
     helpful(Command::Diagnose, "list", "apps", "deployments", Place::Cluster),
     helpful(Command::Diagnose, "get", "", "pods/log", Place::Namespace),
+    // Of pods alone: this machine's processes need no cluster.
+    helpful(Command::Profile, "get", "", "pods", Place::Namespace),
+    helpful(Command::Profile, "list", "", "pods", Place::Namespace),
+    helpful(Command::Profile, "create", "", "pods", Place::Namespace),
+    helpful(Command::Profile, "delete", "", "pods", Place::Namespace),
+    helpful(Command::Profile, "get", "", "pods/exec", Place::Namespace),
+    helpful(Command::Profile, "create", "", "pods/exec", Place::Namespace),
     need(Command::Top, "list", "", "pods", Place::Aictl),
     need(Command::Top, "get", "", "pods/proxy", Place::Aictl),
     helpful(Command::Top, "list", "", "pods", Place::Cluster),

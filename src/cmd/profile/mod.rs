@@ -51,7 +51,7 @@ pub struct Args {
     pids: Vec<u32>,
     /// Pods to record, on whatever nodes they run: NAME or pod/NAME, job/, jobset/, pytorchjob/,
     /// trainjob/, rayjob/NAME
-    #[arg(value_name = "TARGET")]
+    #[arg(value_name = "TARGET", add = ArgValueCandidates::new(super::names::pods))]
     targets: Vec<String>,
     /// Command to start and record
     #[arg(last = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
