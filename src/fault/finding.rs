@@ -24,7 +24,7 @@ pub struct Findings {
     /// What was found, the worst first.
     pub findings: Vec<Finding>,
     /// The machine's GPUs, and which must be reset together; where they were looked at.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(rename = "reset_groups", skip_serializing_if = "Vec::is_empty")]
     pub gpus: Vec<GpuFacts>,
 }
 

@@ -507,7 +507,7 @@ fn gpus_that_must_be_reset_together_are_told() {
         place(0)
     );
     let found = Machine::with(&changes).look(&[]);
-    let gpus = found.json["gpus"].as_array().unwrap();
+    let gpus = found.json["reset_groups"].as_array().unwrap();
     let peers: Vec<&Value> = gpus.iter().map(|gpu| &gpu["peers"]).collect();
     assert_eq!(gpus.len(), 8);
     assert_eq!((peers[0], peers[1]), (&Value::from(vec![pci(1)]), &Value::from(vec![pci(0)])), "{gpus:#?}");
@@ -515,6 +515,10 @@ fn gpus_that_must_be_reset_together_are_told() {
     // From Ampere on each goes alone.
     let found = Machine::with("*.link.end 2").look(&[]);
     assert!(
-        found.json["gpus"].as_array().unwrap().iter().all(|gpu| gpu["peers"].as_array().is_some_and(Vec::is_empty))
+        found.json["reset_groups"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|gpu| gpu["peers"].as_array().is_some_and(Vec::is_empty))
     );
 }

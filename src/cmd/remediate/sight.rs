@@ -103,7 +103,7 @@ struct Reading {
     checks: Vec<Check>,
     #[serde(default)]
     findings: Vec<Finding>,
-    #[serde(default)]
+    #[serde(default, rename = "reset_groups")]
     gpus: Vec<GpuFacts>,
 }
 

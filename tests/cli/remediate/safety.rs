@@ -365,7 +365,7 @@ fn gpus_that_nvlink_joins_are_reset_together_or_not_at_all() {
     let site = Site::new(steps);
     let mut sick: serde_json::Value =
         serde_json::from_str(&fs::read_to_string(site.path("sick.json")).unwrap()).unwrap();
-    sick["gpus"] = serde_json::json!([{"pci": GPU, "peers": [OTHER_GPU]}, {"pci": OTHER_GPU, "peers": [GPU]}]);
+    sick["reset_groups"] = serde_json::json!([{"pci": GPU, "peers": [OTHER_GPU]}, {"pci": OTHER_GPU, "peers": [GPU]}]);
     site.write("sick.json", &sick.to_string());
     let output = site.apply();
     assert_eq!(plan(&output)["refused"][0]["rule"], "blast_radius", "{:#}", plan(&output));
