@@ -19,6 +19,8 @@ use crate::trace::{CaptureMeta, Joiner, LayerStatus, NodeNote, RelayReader, Sink
 
 /// How often it looks whether it should end, and tells how it goes.
 const TICK: Duration = Duration::from_millis(100);
+/// What is written is handed on to the file at least so often.
+const FLUSH: Duration = Duration::from_secs(1);
 /// Removing what was made is given so long at the end.
 const CLEAN: Duration = Duration::from_secs(15);
 /// Messages of all nodes that wait to be written.
@@ -110,6 +112,7 @@ pub fn capture(
     all.readers.resize_with(all.nodes.len(), RelayReader::new);
     let mut result = Ok(());
     let mut next_tell = Instant::now();
+    let mut next_flush = Instant::now() + FLUSH;
     while !all.nodes.iter().all(|node| node.over) {
         if stop.load(Ordering::Relaxed) {
             stop_all.send_replace(true);
@@ -126,6 +129,15 @@ pub fn capture(
             }
             Ok(None) => break,
             Err(_) => {}
+        }
+        // A recording that is cut short by `kill -9` opens up to its last second.
+        if Instant::now() >= next_flush {
+            next_flush = Instant::now() + FLUSH;
+            if let Err(error) = all.joiner.flush() {
+                stop_all.send_replace(true);
+                result = Err(AgentError::Write(error));
+                break;
+            }
         }
         if all.attached && Instant::now() >= next_tell {
             next_tell = Instant::now() + 2 * TICK;
