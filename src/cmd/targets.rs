@@ -37,7 +37,9 @@ impl Targets {
             }
         }
         for engine in found.engines {
-            if !targets.engines.iter().any(|known| known.target().name == engine.target().name) {
+            let own = engine.target();
+            let known = |known: &Shared| known.target().name == own.name || known.target().is_place_of(own);
+            if !targets.engines.iter().any(known) {
                 targets.engines.push(engine);
             }
         }

@@ -139,6 +139,21 @@ pub struct Target {
 }
 
 impl Target {
+    /// Whether both are the same engine of the same place, under whatever names.
+    pub fn is_place_of(&self, other: &Target) -> bool {
+        let place = |target: &Target| {
+            let cluster = &target.kubernetes;
+            (
+                target.kind,
+                target.address.clone(),
+                target.programs.clone(),
+                cluster.kubeconfig.clone(),
+                cluster.context.clone(),
+            )
+        };
+        place(self) == place(other)
+    }
+
     /// A target that was found rather than configured.
     pub fn found(kind: EngineKind, cluster: impl Into<String>) -> Target {
         Target {

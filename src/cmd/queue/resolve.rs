@@ -86,8 +86,8 @@ pub(super) fn is_called(job: &Job, text: &str) -> bool {
     };
     job.id == text
         || job.submission_id.as_deref() == Some(text)
-        || (namespace.is_none() && (job.name == text || given(&job.name) == text))
-        || (namespace.is_some() && job.namespace.as_deref() == namespace && job.name == rest)
+        || (namespace.is_none_or(|namespace| job.namespace.as_deref() == Some(namespace))
+            && (job.name == rest || given(&job.name) == rest))
         // KIND/NAME, as kubectl has it.
         || (namespace.is_some() && job.id.ends_with(&format!("/{text}")))
 }
