@@ -23,6 +23,7 @@ use super::settings::Settings;
 use super::timeline::ViewerArgs;
 use super::values::{self, LayerList, Length, Share};
 use super::{Done, env, report};
+use crate::agent::Target;
 use crate::profile::{CaptureOptions, CaptureProgress};
 use crate::trace::{CaptureMeta, Sink};
 use crate::view::{Ui, human};
@@ -270,11 +271,20 @@ fn check_targets(args: &Args) -> Result<(), Error> {
         [true, _, true] | [_, true, true] => Err(Error::usage("pods can't be recorded together with processes here")
             .hint("choose one of the two; to start a command, put all of it after --")),
         _ => {
-            let Some(target) = args.targets.iter().find(|word| word.bytes().all(|b| b.is_ascii_digit())) else {
-                return Ok(());
-            };
-            Err(Error::usage(format!("'{target}' is no target"))
-                .hint(format!("for a process id: aictl profile --pid {target}")))
+            if let Some(target) = args.targets.iter().find(|word| word.bytes().all(|b| b.is_ascii_digit())) {
+                return Err(Error::usage(format!("'{target}' is no target"))
+                    .hint(format!("for a process id: aictl profile --pid {target}")));
+            }
+            // Words of which one can't be a name are a command that was meant.
+            if let [first, _, ..] = &args.targets[..]
+                && !first.contains('/')
+                && args.targets.iter().any(|word| Target::parse(word).is_err())
+            {
+                let words = args.targets.iter().map(|word| quoted(Path::new(word))).collect::<Vec<_>>().join(" ");
+                return Err(Error::usage(format!("'{first}' is no target"))
+                    .hint(format!("to start a command: aictl profile -- {words}")));
+            }
+            Ok(())
         }
     }
 }
