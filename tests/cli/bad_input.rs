@@ -13,7 +13,7 @@ fn no_target() {
     status: 2
     ----- stderr
     error: nothing to record
-    hint: name a process with --pid PID, or a command after --: aictl profile -- python train.py
+    hint: name a process with --pid PID, a command after --, or a pod: aictl profile pod/NAME
     "#);
 }
 
@@ -29,8 +29,8 @@ fn targets_that_are_none() {
     assert_snapshot!(environment.run(["profile", "pod/trainer-0"]), @r#"
     status: 2
     ----- stderr
-    error: pods can't be recorded by name yet
-    hint: on the node where trainer-0 runs, find its process (crictl inspect, or ps -ef) and run: aictl profile --pid PID
+    error: no cluster is configured: there is no kubeconfig, and this is not a pod
+    hint: name one with --kubeconfig FILE, or set KUBECONFIG
     "#);
     assert_snapshot!(environment.run(["profile", "python", "train.py", "a b"]), @r#"
     status: 2

@@ -14,11 +14,28 @@ fn manifest(ran: &Ran) -> Value {
 
 /// A place with a kubeconfig for a namespace of its own, and a queue "research" of 64 GPUs in it.
 fn place(kube: &Kube) -> (TestEnvironment, String) {
+    nodes(kube);
     let namespace = kube.namespace("submit");
     queues::kueue_queue(kube, &namespace, "research", 64);
     let place = TestEnvironment::new();
     let file = place.write("kubeconfig", kube.kubeconfig(&namespace));
     (place.set("KUBECONFIG", &file.display().to_string()), namespace)
+}
+
+/// Nodes that a gang fits on: once other tests have made nodes, what fits on none is refused.
+fn nodes(kube: &Kube) {
+    use k8s_openapi::api::core::v1::Node;
+    use kube::api::{Patch, PatchParams};
+    let status = serde_json::json!({"status": {"allocatable": {"nvidia.com/gpu": "8", "cpu": "64", "memory": "512Gi", "pods": "110"}}});
+    kube.block_on(async {
+        let nodes: kube::Api<Node> = kube::Api::all(kube.client());
+        for name in ["submit-gpu-1", "submit-gpu-2", "submit-gpu-3"] {
+            let node: Node = serde_json::from_value(serde_json::json!({"metadata": {"name": name}})).unwrap();
+            // Another test may have made it.
+            let _ = nodes.create(&Default::default(), &node).await;
+            nodes.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
+        }
+    });
 }
 
 const GANG: [&str; 10] =
@@ -181,7 +198,6 @@ fn strictly(kube: &Kube, namespace: &str, objects: &[Value]) -> Vec<String> {
             .unwrap_or(("", object["apiVersion"].as_str().unwrap()));
         let kind = object["kind"].as_str().unwrap();
         let plural = format!("{}s", kind.to_lowercase());
-        let api: kube::Api<DynamicObject> = queues::api(kube, Some(namespace), group, version, kind, &plural);
         let parameters = PatchParams {
             dry_run: true,
             force: true,
@@ -189,7 +205,10 @@ fn strictly(kube: &Kube, namespace: &str, objects: &[Value]) -> Vec<String> {
             field_validation: Some(ValidationDirective::Strict),
         };
         let name = object["metadata"]["name"].as_str().unwrap();
-        let answered = kube.block_on(async { api.patch(name, &parameters, &Patch::Apply(object)).await });
+        let answered = kube.block_on(async {
+            let api: kube::Api<DynamicObject> = queues::api(kube, Some(namespace), group, version, kind, &plural);
+            api.patch(name, &parameters, &Patch::Apply(object)).await
+        });
         wrong.extend(answered.err().map(|error| format!("{group}/{kind}: {error}")));
     }
     wrong
@@ -199,6 +218,12 @@ fn strictly(kube: &Kube, namespace: &str, objects: &[Value]) -> Vec<String> {
 fn objects_have_no_field_that_their_kinds_lack() {
     let Some(kube) = queues::shared() else { return };
     let (place, namespace) = place(kube);
+    kube.block_on(async {
+        let queues = queues::api(kube, None, "scheduling.volcano.sh", "v1beta1", "Queue", "queues");
+        let queue = serde_json::json!({"apiVersion": "scheduling.volcano.sh/v1beta1", "kind": "Queue",
+            "metadata": {"name": "research"}, "spec": {"weight": 1}});
+        queues::make(&queues, queue).await
+    });
     let mut wrong = Vec::new();
     let cases: [&[&str]; 11] = [
         &["--to", "kueue", "--shape", "job", "--array", "1,3,5-7%2"],

@@ -190,7 +190,9 @@ fn waiting_outlives_a_busy_server_and_ends_at_an_interrupt() {
         false => Fate::Pass,
     });
     let met = || place.proxy.met() >= 2;
-    let ran = interrupted(&place, &["queue", "wait", "kubernetes:train"], met);
+    // Other tests have a job of that name in other namespaces.
+    let job = format!("kubernetes:{}/train", place.namespace);
+    let ran = interrupted(&place, &["queue", "wait", &job], met);
     assert_eq!(ran.status, Some(130), "{ran}");
     assert!(!ran.stderr.contains("panicked") && ran.stderr.contains("interrupted"), "{ran}");
 }

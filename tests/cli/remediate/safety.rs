@@ -367,15 +367,17 @@ fn gpus_that_nvlink_joins_are_reset_together_or_not_at_all() {
         serde_json::from_str(&fs::read_to_string(site.path("sick.json")).unwrap()).unwrap();
     sick["reset_groups"] = serde_json::json!([{"pci": GPU, "peers": [OTHER_GPU]}, {"pci": OTHER_GPU, "peers": [GPU]}]);
     site.write("sick.json", &sick.to_string());
+    let (one, all) = (site.here("['@/reset', '{pci}']"), site.here("['@/reset', '{gpus}']"));
+    site.edit("playbook.yaml", &one, &all);
     let output = site.apply();
     assert_eq!(plan(&output)["refused"][0]["rule"], "blast_radius", "{:#}", plan(&output));
     assert!(site.log().is_empty());
     // A site lets both go; its command names one alone: a human is asked.
     site.edit("playbook.yaml", "cool_down: 0s", "cool_down: 0s, blast_radius: 2");
+    site.edit("playbook.yaml", &all, &one);
     let output = site.run(&["-o", "json"]);
     assert!(plan(&output).to_string().contains("the command names one GPU: use {gpus}"), "{:#}", plan(&output));
-    let text = site.here("['@/reset', '{pci}']");
-    site.edit("playbook.yaml", &text, "['@/reset', '{gpus}']");
+    site.edit("playbook.yaml", &one, &all);
     let output = site.apply();
     assert_eq!(output.status.code(), Some(0), "{:#}", plan(&output));
     assert!(site.log().contains(&format!("reset {GPU},{OTHER_GPU}")), "{:?}", site.log());
