@@ -7,51 +7,9 @@ Each node is a process with a store of its own; all are on this machine, so that
 what counts is the source's egress over the model's size, which should be at most 1.2. The source is a
 small hub on this machine that counts the bytes it sends. Needs room for the model once a node.
 """
-import argparse, hashlib, http.server, json, os, re, shutil, socket, subprocess, sys, tempfile, threading, time
+import argparse, os, shutil, socket, subprocess, sys, tempfile, time
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-def hub(files):
-    sent = [0]
-    lock = threading.Lock()
-    sums = {name: hashlib.sha256(body).hexdigest() for name, body in files.items()}
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def answer(self, body, status=200, headers=()):
-            self.send_response(status)
-            for name, value in headers:
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def do_GET(self):
-            path = self.path.split("?")[0]
-            if "/revision/" in path:
-                return self.answer(json.dumps({"sha": COMMIT}).encode())
-            if "/tree/" in path:
-                return self.answer(json.dumps([
-                    {"type": "file", "path": name, "oid": "0" * 40, "size": len(body), "lfs": {"oid": sums[name], "size": len(body)}}
-                    for name, body in files.items()]).encode())
-            body = files.get(path.split("/")[-1])
-            if body is None:
-                return self.answer(b"", 404)
-            asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
-            first, last = (int(asked[1]), min(int(asked[2]), len(body) - 1)) if asked else (0, len(body) - 1)
-            with lock:
-                sent[0] += last + 1 - first
-            self.answer(memoryview(body)[first:last + 1], 206, [("Content-Range", f"bytes {first}-{last}/{len(body)}")])
-
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.request_queue_size = 512
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server.server_address[1], sent
+from small_hub import COMMIT, hub
 
 
 def ports(count):
@@ -74,7 +32,7 @@ def main():
     half = options.megabytes * 500_000
     files = {"a.bin": os.urandom(half), "b.bin": os.urandom(half), "config.bin": os.urandom(10_000)}
     size = sum(map(len, files.values()))
-    port, sent = hub(files)
+    port, _, sent = hub(files)
     directory = tempfile.mkdtemp(prefix="preload-peers-", dir=os.environ.get("AICTL_BENCH_DIR"))
     try:
         addresses = [f"127.0.0.1:{port}" for port in ports(options.nodes)]

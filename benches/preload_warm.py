@@ -7,46 +7,9 @@ A small hub on this machine, whose requests are counted. The second run of a mod
 should take under 50 ms and ask once, with --max-age not at all. Then one large file comes over 64
 connections; the largest resident set should be under --max-memory (256 MiB).
 """
-import argparse, hashlib, http.server, json, os, re, resource, shutil, statistics, subprocess, tempfile, threading, time
+import argparse, os, shutil, statistics, subprocess, tempfile, time
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-def hub(files):
-    asked = []
-    pages = json.dumps([{"type": "file", "path": name, "oid": "0" * 40, "size": len(body),
-                         "lfs": {"oid": hashlib.sha256(body).hexdigest(), "size": len(body)}} for name, body in files.items()]).encode()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def answer(self, body, status=200, headers=()):
-            self.send_response(status)
-            for name, value in headers:
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def do_GET(self):
-            asked.append(self.path)
-            path = self.path.split("?")[0]
-            if "/revision/" in path:
-                return self.answer(json.dumps({"sha": COMMIT}).encode())
-            if "/tree/" in path:
-                return self.answer(pages)
-            body = files[path.split("/")[-1]]
-            part = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
-            first, last = (int(part[1]), min(int(part[2]), len(body) - 1)) if part else (0, len(body) - 1)
-            self.answer(memoryview(body)[first:last + 1], 206, [("Content-Range", f"bytes {first}-{last}/{len(body)}")])
-
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.request_queue_size = 512
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server.server_address[1], asked
+from small_hub import hub
 
 
 def main():
@@ -76,14 +39,14 @@ def main():
         return time.monotonic() - begin, memory
 
     try:
-        port, asked = hub({f"{number:04}.bin": os.urandom(100) for number in range(options.files)})
+        port, asked, _ = hub({f"{number:04}.bin": os.urandom(100) for number in range(options.files)})
         first, _ = run(port)
         print(f"{options.files} files, load {os.getloadavg()[0]:.1f}: first run {first:.2f} s")
         for name, flags in [("second run", []), ("second run with --max-age", ["--max-age", "1h"])]:
             asked.clear()
             times = [run(port, *flags)[0] for _ in range(options.rounds)]
             print(f"{name}: median {statistics.median(times) * 1e3:.0f} ms, {len(asked) / options.rounds:.0f} requests")
-        port, asked = hub({"large.bin": os.urandom(1 << 20) * int(options.gigabytes * 1e9 / (1 << 20))})
+        port, asked, _ = hub({"large.bin": os.urandom(1 << 20) * int(options.gigabytes * 1e9 / (1 << 20))})
         seconds, memory = run(port)
         print(f"{options.gigabytes:.1f} GB over up to 64 connections: {seconds:.1f} s, largest resident set {memory:.0f} MiB (bound: 256)")
     finally:
