@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{raw, read};
+use super::{raw, read, session};
 use crate::fault::gpu::XidEvent;
 use crate::fault::gpu::facts::End;
 
@@ -105,9 +105,7 @@ fn listen(program: &PathBuf, running: &AtomicU32, tell: &mut impl FnMut(Heard)) 
 
 /// What the process with [`ARGUMENT`] does: waits for Xids, and tells of each on stdout.
 pub fn answer() {
-    // Nobody listens any more when the parent is gone.
-    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
-    let _ = rustix::thread::set_name(NAME);
+    session::settle_child(NAME);
     let mut stdout = std::io::stdout().lock();
     let mut tell = |heard: &Heard| {
         let line = serde_json::to_string(heard).unwrap_or_default();

@@ -3,10 +3,10 @@
 //! by GPU. One that is late is killed, or left behind if it is stuck in the kernel; the next look
 //! starts another, unless it hangs there still.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -61,17 +61,7 @@ impl Sampler {
         let (Some(ask), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(End::Broke("no pipe".to_owned()));
         };
-        let (send, words) = mpsc::channel();
-        // Ends with the pipe; it waits where signals reach it.
-        std::thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                let Ok(word) = serde_json::from_str::<Word>(&line) else { continue };
-                if send.send(word).is_err() {
-                    break;
-                }
-            }
-        });
-        Ok(Reader { child, ask, words })
+        Ok(Reader { child, ask, words: session::words(stdout) })
     }
 
     fn look(&mut self, deadline: Duration) -> (Vec<GpuSample>, End) {
@@ -158,7 +148,7 @@ fn words(end: &End) -> String {
 
 /// What the process does: waits for a line, reads all GPUs, tells them; until its stdin ends.
 pub fn answer() {
-    session::settle_child();
+    session::settle_child(session::NAME);
     let mut stdout = std::io::stdout().lock();
     let mut tell = |word: &Word| {
         let line = serde_json::to_string(word).unwrap_or_default();

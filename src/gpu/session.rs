@@ -2,13 +2,15 @@
 //! fact by fact what it learns. One that is late is killed; one that is stuck in the kernel, where
 //! no signal reaches it, is left behind. No second one is started while it hangs there.
 
+use std::ffi::CStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::read;
@@ -18,7 +20,7 @@ use crate::fault::gpu::facts::{Driver, End, Gpu, Look};
 pub const ARGUMENT: &str = "__nvml";
 
 /// Name of that process, by which it is found again.
-const NAME: &std::ffi::CStr = c"aictl-nvml";
+pub(super) const NAME: &CStr = c"aictl-nvml";
 
 /// What the process tells, a line each.
 #[derive(Debug, Serialize, Deserialize)]
@@ -54,16 +56,7 @@ fn listen(program: &Path, end: Instant, look: &mut Look) -> End {
         Err(error) => return End::Broke(format!("no process: {error}")),
     };
     let Some(stdout) = child.stdout.take() else { return End::Broke("no pipe".to_owned()) };
-    let (send, words) = mpsc::channel();
-    // Ends with the pipe. Left behind if that never ends; it waits where signals reach it.
-    std::thread::spawn(move || {
-        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            let Ok(word) = serde_json::from_str::<Word>(&line) else { continue };
-            if send.send(word).is_err() {
-                break;
-            }
-        }
-    });
+    let words = words(stdout);
     loop {
         match words.recv_timeout(end.saturating_duration_since(Instant::now())) {
             Ok(Word::Started(driver)) => look.driver = Some(driver),
@@ -89,6 +82,21 @@ fn listen(program: &Path, end: Instant, look: &mut Look) -> End {
             }
         }
     }
+}
+
+/// What a process tells on its stdout, a word a line.
+pub(super) fn words<W: DeserializeOwned + Send + 'static>(stdout: ChildStdout) -> Receiver<W> {
+    let (send, words) = mpsc::channel();
+    // Ends with the pipe. Left behind if that never ends; it waits where signals reach it.
+    std::thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            let Ok(word) = serde_json::from_str(&line) else { continue };
+            if send.send(word).is_err() {
+                break;
+            }
+        }
+    });
+    words
 }
 
 /// Kills a process and gives it a moment; one that does not end is left to the kernel.
@@ -127,9 +135,9 @@ pub(super) fn state_of(pid: u32) -> Option<char> {
 }
 
 /// Makes this process the one that calls: it ends with its parent, and is found by its name.
-pub(super) fn settle_child() {
+pub(super) fn settle_child(name: &CStr) {
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
-    let _ = rustix::thread::set_name(NAME);
+    let _ = rustix::thread::set_name(name);
 }
 
 /// Time since boot.
@@ -163,8 +171,7 @@ fn stat(process: &Path) -> Option<Stat> {
 
 /// What the process with [`ARGUMENT`] does: reads all GPUs, and tells on stdout.
 pub fn answer() {
-    // Nobody listens any more when the parent is gone.
-    settle_child();
+    settle_child(NAME);
     let mut stdout = std::io::stdout().lock();
     let mut tell = |word: &Word| {
         let line = serde_json::to_string(word).unwrap_or_default();
