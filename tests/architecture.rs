@@ -230,7 +230,6 @@ fn a_cluster_is_changed_in_few_places() {
         "preload/nodes/write.rs",
         "preload/platform/objects.rs",
         "agent/pod.rs",
-        "agent/access.rs",
         "agent/link.rs",
         "cluster/access.rs",
     ];

@@ -48,7 +48,8 @@ fn id_in(name: &str) -> Option<&str> {
     is_id(id).then_some(id)
 }
 
-fn is_id(text: &str) -> bool {
+/// Whether a text is a container's id.
+pub(super) fn is_id(text: &str) -> bool {
     text.len() == ID && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 

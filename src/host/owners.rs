@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 
 use serde::Deserialize;
 
+use super::container;
 use super::tree::Tree;
 use crate::metrics::{Metric, PodRef, ProcessSample};
 
@@ -113,7 +114,7 @@ fn container_of_link(name: &str) -> Option<(String, PodRef)> {
         container: parts.next()?.to_owned(),
         uid: String::new(),
     };
-    (parts.next().is_none() && is_id(id)).then(|| (id.to_owned(), pod))
+    (parts.next().is_none() && container::is_id(id)).then(|| (id.to_owned(), pod))
 }
 
 /// CPU time of /proc/PID/stat; the second field may hold anything, so fields count from its last ')'.
@@ -140,7 +141,9 @@ struct Place {
 
 /// Reads /proc/PID/cgroup, of either version of cgroups: lines "ID:CONTROLLERS:PATH".
 fn place_of(cgroup: &str) -> Place {
-    let mut place = Place::default();
+    // Of containers in containers, the innermost.
+    let container = container::containers(cgroup).pop().map(str::to_owned);
+    let mut place = Place { container, ..Place::default() };
     let paths = cgroup.lines().filter_map(|line| line.splitn(3, ':').nth(2));
     for part in paths.flat_map(|path| path.split('/')) {
         // "pod1234-…", or below systemd "kubepods-burstable-pod1234_….slice".
@@ -151,13 +154,6 @@ fn place_of(cgroup: &str) -> Place {
         };
         if uid.as_deref().is_some_and(is_uid) {
             place.pod_uid = uid;
-            continue;
-        }
-        // "ID", or "cri-containerd-ID.scope", "crio-ID.scope", "docker-ID.scope".
-        let stem = part.strip_suffix(".scope").unwrap_or(part);
-        let id = stem.rsplit_once('-').map_or(stem, |(_, id)| id);
-        if is_id(id) {
-            place.container = Some(id.to_owned());
         }
         if let Some(job) = part.strip_prefix("job_").and_then(|job| job.parse().ok()) {
             place.slurm_job = Some(job);
@@ -168,10 +164,6 @@ fn place_of(cgroup: &str) -> Place {
 
 fn is_uid(text: &str) -> bool {
     (32..=36).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
-}
-
-fn is_id(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 #[derive(Deserialize)]
