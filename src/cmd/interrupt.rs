@@ -9,7 +9,20 @@ use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP};
 use signal_hook::{flag, low_level};
 
 use super::error;
-use crate::tui;
+use crate::tui::{self, Asked};
+
+/// What a viewer is asked by signals: to leave, to stop for the shell, to go on after that.
+pub fn asked(interrupt: &Interrupt, stops: &Stops) -> Asked {
+    if interrupt.is_set() {
+        Asked::Leave
+    } else if stops.stop_asked() {
+        Asked::Suspend
+    } else if stops.gone_on() {
+        Asked::Resume
+    } else {
+        Asked::Nothing
+    }
+}
 
 /// What has been asked for by signals so far.
 #[derive(Debug, Clone)]

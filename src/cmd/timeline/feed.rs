@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::super::interrupt::{Interrupt, Stops};
+use super::super::interrupt::{Interrupt, Stops, asked};
 use super::super::settings::Settings;
 use super::jobs::{self, Jobs};
 use super::judge::Judge;
@@ -43,15 +43,7 @@ impl<'s> RecordingFeed<'s> {
 impl Outside<'_> {
     /// What signals have asked for.
     pub fn asked(&mut self) -> Asked {
-        if self.interrupt.is_set() {
-            Asked::Leave
-        } else if self.stops.stop_asked() {
-            Asked::Suspend
-        } else if self.stops.gone_on() {
-            Asked::Resume
-        } else {
-            Asked::Nothing
-        }
+        asked(self.interrupt, &self.stops)
     }
 
     /// Writes a stretch at once, while nobody else holds the recording.

@@ -9,7 +9,7 @@ use jiff::Zoned;
 
 use super::super::Done;
 use super::super::error::{DONE, Error, INTERRUPTED};
-use super::super::interrupt::{Interrupt, Stops};
+use super::super::interrupt::{Interrupt, Stops, asked};
 use super::super::settings::Settings;
 use super::super::timeline::{Target, look, screen};
 use super::source::{Shot, Source};
@@ -149,15 +149,7 @@ impl TopFeed for Feed<'_> {
     }
 
     fn asked(&mut self) -> Asked {
-        if self.interrupt.is_set() {
-            Asked::Leave
-        } else if self.stops.stop_asked() {
-            Asked::Suspend
-        } else if self.stops.gone_on() {
-            Asked::Resume
-        } else {
-            Asked::Nothing
-        }
+        asked(self.interrupt, &self.stops)
     }
 
     fn suspend(&mut self) -> Result<(), String> {
