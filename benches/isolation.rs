@@ -34,6 +34,7 @@ rules:
   match: {faults: [xid-79]}
   steps:
   - {step: isolate}
+  - {step: script, command: ['true']}
   - {step: verify}
   - {step: restore}
 ";

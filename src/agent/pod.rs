@@ -12,7 +12,7 @@ use crate::cluster::{Cluster, ClusterError, answer};
 
 /// What an agent's pod is labelled with.
 const NAME: &str = "aictl-profile";
-/// Label of the pods of the installed DaemonSet (deploy/agent.yaml).
+/// Label of the pods of the installed DaemonSet (deploy/agent/daemonset.yaml).
 const INSTALLED: &str = "app.kubernetes.io/name=aictl-agent";
 /// A node's kubelet has begun with the pod by then, or something is wrong; an image may take longer.
 const BEGIN: Duration = Duration::from_secs(30);

@@ -26,7 +26,7 @@ pub async fn addons(cluster: &Cluster, node: Option<&str>) -> Result<(Vec<AddonF
             continue;
         }
         let fields = node.map(|node| format!("spec.nodeName={node}"));
-        let choice = Choice { labels: Some(selector.clone()).filter(|s| !s.is_empty()), fields, page: None };
+        let choice = Choice { labels: Some(selector.clone()).filter(|s| !s.is_empty()), fields, ..Choice::default() };
         found.extend(pods(cluster, Some(&addon.namespace), &choice).await?);
     }
     let addons = sets.into_iter().chain(deployments).map(|(addon, _)| addon).collect();

@@ -128,7 +128,9 @@ pub async fn reports(cluster: &Cluster, nodes: Option<&[&str]>) -> Result<Option
             Err(error) => Err(error),
         };
     }
-    match list::list(cluster, &what, PATH, &Choice::default(), |item: Item| Some(item.report())).await {
+    // What agents say is up to minutes old; a moment more does not count.
+    let choice = Choice { cached: true, ..Choice::default() };
+    match list::list(cluster, &what, PATH, &choice, |item: Item| Some(item.report())).await {
         Ok(reports) => Ok(Some(reports)),
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),

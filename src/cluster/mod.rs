@@ -14,6 +14,7 @@ mod metadata;
 mod nodes;
 mod objects;
 mod pods;
+mod wire;
 
 pub use access::{Access, may};
 pub use addons::addons;

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::list::{self, Choice};
 use super::metadata::{Metadata, whole};
-use super::{Cluster, ClusterError};
+use super::{Cluster, ClusterError, wire};
 use crate::fault::cluster::{Condition, NodeFacts, Taint};
 
 const PATH: &str = "/api/v1/nodes";
@@ -35,12 +35,12 @@ pub enum NodeChoice {
 pub async fn nodes(cluster: &Cluster, choice: &NodeChoice) -> Result<Vec<NodeFacts>, ClusterError> {
     let what = format!("cannot list the nodes of {}", cluster.name());
     let mut found = match choice {
-        NodeChoice::All => {
-            list::list(cluster, &what, PATH, &Choice::default(), |node: Node| Some(node.facts())).await?
-        }
-        NodeChoice::Labels(selector) => {
-            let choice = Choice::labels(selector);
-            list::list(cluster, &what, PATH, &choice, |node: Node| Some(node.facts())).await?
+        NodeChoice::All | NodeChoice::Labels(_) => {
+            let choice = match choice {
+                NodeChoice::Labels(selector) => Choice::labels(selector),
+                _ => Choice::default(),
+            };
+            list::list_as(cluster, &what, PATH, &choice, Some(wire::nodes), |node: Node| Some(node.facts())).await?
         }
         NodeChoice::Named(names) => {
             stream::iter(names.clone())
@@ -67,53 +67,53 @@ pub async fn node(cluster: &Cluster, name: &str) -> Result<NodeFacts, ClusterErr
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Node {
-    metadata: Metadata,
-    spec: Spec,
-    status: Status,
+pub(super) struct Node {
+    pub metadata: Metadata,
+    pub spec: Spec,
+    pub status: Status,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Spec {
-    unschedulable: bool,
-    taints: Vec<WrittenTaint>,
+pub(super) struct Spec {
+    pub unschedulable: bool,
+    pub taints: Vec<WrittenTaint>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct WrittenTaint {
-    key: String,
-    value: String,
-    effect: String,
+pub(super) struct WrittenTaint {
+    pub key: String,
+    pub value: String,
+    pub effect: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Status {
-    conditions: Vec<WrittenCondition>,
-    capacity: BTreeMap<String, String>,
-    allocatable: BTreeMap<String, String>,
-    node_info: Info,
+pub(super) struct Status {
+    pub conditions: Vec<WrittenCondition>,
+    pub capacity: BTreeMap<String, String>,
+    pub allocatable: BTreeMap<String, String>,
+    pub node_info: Info,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct WrittenCondition {
+pub(super) struct WrittenCondition {
     #[serde(rename = "type")]
-    kind: String,
-    status: String,
-    reason: String,
-    message: String,
-    last_transition_time: Option<Timestamp>,
+    pub kind: String,
+    pub status: String,
+    pub reason: String,
+    pub message: String,
+    pub last_transition_time: Option<Timestamp>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Info {
+pub(super) struct Info {
     // Not "bootId".
     #[serde(rename = "bootID")]
-    boot_id: String,
+    pub boot_id: String,
 }
 
 impl Node {

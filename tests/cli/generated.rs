@@ -61,13 +61,13 @@ fn man_pages_are_up_to_date() {
 /// The resource as deploy/ installs it is that of the program's own type.
 #[test]
 fn the_resource_definition_is_up_to_date() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/nodefindings.yaml");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/agent/nodefindings.yaml");
     let wanted = aictl::view::yaml::to_string(&aictl::cluster::definition()).unwrap();
     if std::env::var_os("AICTL_UPDATE").is_some() {
         fs::write(&path, &wanted).unwrap();
     }
     let there = fs::read_to_string(&path).unwrap_or_default();
-    assert!(there == wanted, "deploy/nodefindings.yaml is out of date: AICTL_UPDATE=1 writes it anew");
+    assert!(there == wanted, "deploy/agent/nodefindings.yaml is out of date: AICTL_UPDATE=1 writes it anew");
 }
 
 #[test]

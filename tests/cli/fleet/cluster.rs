@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
@@ -18,6 +18,42 @@ fn faults<'v>(fleet: &'v Value, node: &str) -> Vec<&'v str> {
     let nodes = fleet["nodes"].as_array().unwrap();
     let node = nodes.iter().find(|view| view["node"] == node).unwrap_or_else(|| panic!("no {node} in {fleet:#}"));
     node["findings"].as_array().unwrap().iter().map(|finding| finding["fault"].as_str().unwrap()).collect()
+}
+
+/// A list comes in the server's binary form, one node as JSON: both say the same.
+#[test]
+fn a_node_is_the_same_in_both_of_the_servers_forms() {
+    let Some(scene) = Scene::new("forms") else { return };
+    let status = json!({"conditions": [
+            {"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown", "message": "nothing heard",
+                "lastTransitionTime": "2026-11-01T10:20:30Z", "lastHeartbeatTime": "2026-11-01T00:00:00Z"},
+            {"type": "DiskPressure", "status": "True"}],
+        "capacity": {"cpu": "64", "memory": "1Ti", "nvidia.com/gpu": "8", "rdma/hca": "1k"},
+        "allocatable": {"nvidia.com/gpu": "7"},
+        "nodeInfo": {"bootID": "a-boot", "architecture": "amd64", "containerRuntimeVersion": "", "kernelVersion": "",
+            "kubeProxyVersion": "", "kubeletVersion": "", "machineID": "m", "operatingSystem": "", "osImage": "", "systemUUID": "u"}});
+    let name = scene.node_with("n", status);
+    let other = scene.node("other");
+    let config = scene.place.write("forms", scene.kube.kubeconfig("default"));
+    scene.kube.block_on(async {
+        let nodes: Api<Node> = Api::all(scene.kube.client());
+        let more = json!({"metadata": {"annotations": {"aictl.dev/isolated-by": "x", "other": "y"}, "labels": {"a/b": "c"}},
+            "spec": {"unschedulable": true, "taints": [{"key": "k", "value": "v", "effect": "NoSchedule"}, {"key": "l", "effect": "NoExecute"}]}});
+        nodes.patch(&name, &PatchParams::default(), &Patch::Merge(&more)).await.unwrap();
+        let options = aictl::cluster::Options { kubeconfig: Some(config), ..Default::default() };
+        let cluster = aictl::cluster::Cluster::connect(&options).await.unwrap();
+        let choice = aictl::cluster::NodeChoice::Labels(format!("aictl-test={}", scene.label()));
+        let listed = aictl::cluster::nodes(&cluster, &choice).await.unwrap();
+        let mut single = Vec::new();
+        for name in [&name, &other] {
+            single.push(aictl::cluster::node(&cluster, name).await.unwrap());
+        }
+        assert_eq!(listed, single);
+        let first = &listed[0];
+        assert_eq!((first.capacity["rdma/hca"], first.taints.len(), first.unschedulable), (1000, 2, true));
+        assert_eq!((first.boot_id.as_deref(), first.annotations.len()), (Some("a-boot"), 1));
+        assert!(first.created.is_some() && first.conditions[0].since.is_some() && first.conditions[1].since.is_none());
+    });
 }
 
 #[test]

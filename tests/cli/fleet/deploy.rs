@@ -50,22 +50,18 @@ fn apply(scene: &Scene, file: &str, dry_run: bool) {
 #[test]
 fn every_manifest_is_taken_by_the_server() {
     let Some(scene) = Scene::new("manifests") else { return };
-    apply(&scene, "namespace.yaml", false);
-    let listed = documents("kustomization.yaml").remove(0);
-    let resources: Vec<&str> = listed["resources"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
-    for file in &resources {
-        apply(&scene, file, true);
+    apply(&scene, "agent/namespace.yaml", false);
+    for place in ["agent", "top", "profile", "remediate"] {
+        let resources = resources(place);
+        for file in &resources {
+            apply(&scene, &format!("{place}/{file}"), true);
+        }
+        all_are_listed(place, &resources);
     }
-    for file in ["top/exporter.yaml", "top/roles.yaml"] {
-        apply(&scene, file, true);
+    for (place, base) in [(".", "agent"), ("nvidia-runtime", "../agent")] {
+        // kustomize takes no base from above the place where it stands.
+        assert_eq!(resources(place), [base]);
     }
-    all_are_listed(".", &resources);
-    let listed = documents("remediate/kustomization.yaml").remove(0);
-    let resources: Vec<&str> = listed["resources"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
-    for file in &resources {
-        apply(&scene, &format!("remediate/{file}"), true);
-    }
-    all_are_listed("remediate", &resources);
     // The playbook is one that aictl takes.
     let map = documents("remediate/playbook.yaml").remove(0);
     let playbook = scene.place.write("playbook.yaml", map["data"]["playbook.yaml"].as_str().unwrap());
@@ -74,12 +70,18 @@ fn every_manifest_is_taken_by_the_server() {
     assert_eq!(ran.status, Some(0), "{ran}");
 }
 
+fn resources(place: &str) -> Vec<String> {
+    let listed = documents(&format!("{place}/kustomization.yaml")).remove(0);
+    let resources = listed["resources"].as_array().unwrap().iter();
+    resources.map(|resource| resource.as_str().unwrap().to_owned()).collect()
+}
+
 /// Whatever lies in a directory of manifests is listed.
-fn all_are_listed(place: &str, resources: &[&str]) {
+fn all_are_listed(place: &str, resources: &[String]) {
     for entry in fs::read_dir(directory().join(place)).unwrap().flatten() {
         let name = entry.file_name().into_string().unwrap();
         if name.ends_with(".yaml") && name != "kustomization.yaml" {
-            assert!(resources.contains(&name.as_str()), "deploy/{place}/kustomization.yaml does not list {name}");
+            assert!(resources.contains(&name), "deploy/{place}/kustomization.yaml does not list {name}");
         }
     }
 }
@@ -128,7 +130,7 @@ rules:
 #[test]
 fn a_central_run_goes_by_what_agents_published_with_the_rights_it_is_given() {
     let Some(scene) = Scene::new("central") else { return };
-    for file in ["namespace.yaml", "roles.yaml", "remediate/roles.yaml"] {
+    for file in ["agent/namespace.yaml", "agent/roles.yaml", "remediate/roles.yaml"] {
         apply(&scene, file, false);
     }
     let (sick, well) = (scene.node("sick"), scene.node("well"));
@@ -167,6 +169,20 @@ fn a_central_run_goes_by_what_agents_published_with_the_rights_it_is_given() {
         taints.iter().any(|taint| taint.key == "aictl.dev/fault")
     };
     assert!(!tainted(&sick), "a dry run");
+    // Nobody has repaired anything, and a log that falls silent is no proof.
+    let ran = scene.place.ran(run(&["--apply", "--once"]).output().unwrap());
+    assert_eq!(ran.status, Some(3), "{ran}");
+    scene.place.write("machine/dev/kmsg", quiet);
+    publish(&scene, &sick);
+    let ran = scene.place.ran(run(&["--apply", "--once"]).output().unwrap());
+    assert!(ran.status == Some(3) && ran.stdout.contains("a quiet log is no proof"), "{ran}");
+    assert!(tainted(&sick));
+    // The node restarts, and its agent finds nothing.
+    scene.kube.block_on(async {
+        let objects: Api<aictl::cluster::NodeFindings> = Api::all(scene.kube.client());
+        let boot = Patch::Merge(json!({"spec": {"report": {"boot_id": "another"}}}));
+        objects.patch(&sick, &PatchParams::default(), &boot).await.unwrap();
+    });
     let ran = scene.place.ran(run(&["--apply", "--once"]).output().unwrap());
     assert_eq!(ran.status, Some(0), "{ran}");
     let done: Value = serde_json::from_str(&ran.stdout).unwrap();
@@ -180,7 +196,7 @@ fn a_central_run_goes_by_what_agents_published_with_the_rights_it_is_given() {
 #[test]
 fn the_agents_account_may_write_of_its_own_node_and_do_nothing_else() {
     let Some(scene) = Scene::new("account") else { return };
-    for file in ["namespace.yaml", "roles.yaml", "own-node.yaml"] {
+    for file in ["agent/namespace.yaml", "agent/roles.yaml", "agent/own-node.yaml"] {
         apply(&scene, file, false);
     }
     let (own, other) = (scene.node("own"), scene.node("other"));

@@ -58,6 +58,11 @@ impl Scene {
         serde_json::from_str(&ran.stdout).unwrap_or_else(|_| panic!("{ran}"))
     }
 
+    /// The value of the label `aictl-test` that its nodes have.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
     /// A name for a node.
     pub fn name(&self, name: &str) -> String {
         format!("{name}-{}", self.label)

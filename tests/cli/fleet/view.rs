@@ -158,8 +158,9 @@ fn what_is_not_permitted_names_the_verb_and_the_resource() {
         token.status.unwrap().token.unwrap()
     });
     scene.place.write("kubeconfig", scene.kube.kubeconfig_at(&scene.kube.url(), &token, "default"));
+    // The server may know neither the token (401) nor its role (403) in the first moments.
     let ran = super::scene::until("the role is known to the server", || {
-        Some(scene.fleet(&[])).filter(|ran| !ran.stderr.contains("cannot list resource \"nodes\""))
+        Some(scene.fleet(&[])).filter(|ran| ran.stdout.contains(&name))
     });
     assert_eq!(ran.status, Some(4), "{ran}");
     for words in [

@@ -4,6 +4,8 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::diagnose_gpu::{can_build, library};
+
 use super::site::{GPU, OTHER_GPU, REBOOT, RESET, Site, fault, has, plan, steps};
 
 #[test]
@@ -198,6 +200,29 @@ fn clocks_that_jump_do_not_repeat_a_repair() {
 }
 
 #[test]
+fn a_quiet_log_is_no_proof_of_a_repair_that_never_was() {
+    let site = Site::new("\n  - {step: isolate}\n  - {step: verify, attempts: 2}\n  - {step: restore}\n");
+    // A burn-in would be a proof of its own.
+    site.edit("playbook.yaml", "burn_in: ", "# burn_in: ");
+    let mut event = fault("xid-95", "kernel-log", GPU);
+    event["count"] = 1.into();
+    site.sees(&[event]);
+    let waits = |what: &str| {
+        let output = site.apply();
+        assert_eq!(output.status.code(), Some(3), "{what}: {}", plan(&output));
+        assert!(steps(&plan(&output)).contains(&"verify refused".to_owned()), "{what}: {}", plan(&output));
+        assert!(site.is_isolated() && site.count("uncordon") == 0, "{what}");
+    };
+    waits("the event stands in the log");
+    fs::remove_file(site.path("fault")).unwrap();
+    waits("the log says nothing more");
+    // Another boot is another start.
+    site.write("boot", "boot-2");
+    assert_eq!(site.settle(), 0);
+    assert!(!site.is_isolated());
+}
+
+#[test]
 fn blind_checks_and_other_machines_have_nothing_done() {
     let site = Site::new(RESET);
     fs::copy(site.path("blind.json"), site.path("sick.json")).unwrap();
@@ -382,4 +407,43 @@ fn gpus_that_nvlink_joins_are_reset_together_or_not_at_all() {
     assert_eq!(output.status.code(), Some(0), "{:#}", plan(&output));
     assert!(site.log().contains(&format!("reset {GPU},{OTHER_GPU}")), "{:?}", site.log());
     assert_eq!(site.count("reset"), 1);
+}
+
+#[test]
+fn a_watch_looks_at_once_when_nvml_tells_of_an_xid() {
+    if !can_build() {
+        return;
+    }
+    let site = Site::new(RESET);
+    site.remove("fault");
+    fs::create_dir_all(site.path(&format!("proc/driver/nvidia/gpus/{GPU}"))).unwrap();
+    site.edit("diagnose", "#!/bin/sh\n", "#!/bin/sh\necho looked >> @/looks\n");
+    site.write("facts", "count 1\n0.uuid GPU-0\n0.pci 00000000:3B:00.0\n");
+    site.write("events", "");
+    let mut watch = site.command(&["--apply", "--watch", "--interval", "1h", "-o", "json"]);
+    watch
+        .env("LD_LIBRARY_PATH", library(false))
+        .env("AICTL_TEST_NVML", site.path("facts"))
+        .env("AICTL_TEST_NVML_EVENTS", site.path("events"));
+    let mut watch = watch.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let looks = || fs::read_to_string(site.path("looks")).unwrap_or_default().lines().count();
+    until("the first look", || looks() > 0);
+    // The next look by the clock is an hour away.
+    site.write("fault", "");
+    let before = looks();
+    fs::write(site.path("events"), "0 95\n").unwrap();
+    until("the GPU is reset", || site.count("uncordon") > 0);
+    assert!(looks() > before);
+    assert_eq!(site.count("reset"), 1);
+    let pid = rustix::process::Pid::from_child(&watch);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    watch.wait().unwrap();
+}
+
+fn until(what: &str, mut is: impl FnMut() -> bool) {
+    let begin = std::time::Instant::now();
+    while !is() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "never: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }

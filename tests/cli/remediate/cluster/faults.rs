@@ -147,9 +147,8 @@ fn clocks_that_jump_leave_no_node_isolated() {
     }
 }
 
-/// As long as it may be away, in earnest: `cargo test --test cli -- --ignored sixty`.
+/// As long as it may be away, in earnest.
 #[test]
-#[ignore = "takes more than a minute"]
 fn a_server_that_is_away_for_sixty_seconds_is_waited_for() {
     let Some((town, proxy)) = behind_a_proxy(ALL) else { return };
     town.job(1);
