@@ -58,8 +58,7 @@ fn unproven(doing: &Doing<'_>, boot_id: &str) -> Option<String> {
     }
     // Where the program is what must be restarted, its end is the repair.
     let program = past.finding.action == "RESTART_APP";
-    let repairs =
-        |kind: StepKind| kind.repairs() || program && matches!(kind, StepKind::StopHolders | StepKind::Evict);
+    let repairs = |kind: StepKind| kind.repairs() || program && matches!(kind, StepKind::StopHolders | StepKind::Evict);
     let repaired = |task: &Task| repairs(task.step.step) && task.state == StepState::Done;
     (!past.tasks.iter().any(repaired)).then(|| {
         "nothing was repaired, and a quiet log is no proof: waits for a reboot; a burn-in command of verify would do"

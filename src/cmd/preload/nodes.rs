@@ -9,11 +9,13 @@ use super::super::error::{BLIND, DONE, Error, FAILED, FOUND, Kind};
 use super::super::settings::{OutputFormat, Settings};
 use super::super::values::{Amount, Length};
 use super::super::{Done, env, runtime};
-use super::{Args, progress, render};
+use super::{Args, fetch, progress, render};
 use crate::cluster::{Cluster, NodeChoice, nodes};
 use crate::preload::Source;
 use crate::preload::access::text;
-use crate::preload::nodes::{self as fleet, Fleet, NodeReport, NodeState, Orders, Planned, StorePlace, Toleration};
+use crate::preload::nodes::{
+    self as fleet, Action, Fleet, NodeReport, NodeState, Orders, Planned, StorePlace, Toleration,
+};
 
 /// Where the store of a node is unless `--to` says so.
 const STORE: &str = "/var/lib/aictl/models";
@@ -101,7 +103,49 @@ struct FleetPlan<'a> {
     nodes: &'a [Planned],
     left_out: &'a [(String, String)],
     at_once: usize,
+    #[serde(flatten)]
+    size: FleetSize,
     manifests: Vec<Value>,
+}
+
+/// How much it would be. What Jobs keep is not done again and not counted; what lies on a node's disk
+/// already is not known here.
+#[derive(Debug, Default, Serialize)]
+pub struct FleetSize {
+    /// Bytes of the model, if the source could be asked from here.
+    pub bytes: Option<u64>,
+    /// Most bytes that come from the source: for all nodes, with --peer about once.
+    pub source_bytes: Option<u64>,
+    /// How long that takes, where --limit-rate says how much goes over the wire.
+    pub estimate_s: Option<f64>,
+    /// Why the size is not known.
+    pub unknown: Option<String>,
+}
+
+impl FleetSize {
+    fn of(args: &Args, planned: &[Planned]) -> FleetSize {
+        let nodes = planned.iter().filter(|one| one.action != Action::Keep).count() as u64;
+        let mut bytes: u64 = 0;
+        for source in &args.sources {
+            if matches!(source, Source::Claim { .. } | Source::Path(_)) {
+                let unknown = Some(format!("{source} is there on the nodes only"));
+                return FleetSize { unknown, ..FleetSize::default() };
+            }
+            match fetch::size(args, source) {
+                Ok(size) => bytes = bytes.saturating_add(size),
+                Err(error) => return FleetSize { unknown: Some(error.line()), ..FleetSize::default() },
+            }
+        }
+        let times = if args.nodes.peer { nodes.min(1) } else { nodes };
+        let source_bytes = bytes.saturating_mul(times);
+        let rate = args.choice.limit_rate.map(|rate| rate.0 as f64);
+        FleetSize {
+            bytes: Some(bytes),
+            source_bytes: Some(source_bytes),
+            estimate_s: rate.map(|rate| source_bytes as f64 / rate),
+            unknown: None,
+        }
+    }
 }
 
 /// Makes Jobs and follows them, or only says what would be done.
@@ -147,7 +191,23 @@ pub fn run(args: &Args, settings: &Settings) -> Done {
     });
     match found {
         Ok(Outcome::Plan(fleet, planned, left_out, at_once)) => {
-            show_plan(&fleet, &planned, &left_out, at_once, settings)
+            let size = match settings.output {
+                // Neither shows it.
+                OutputFormat::Yaml | OutputFormat::Name => FleetSize::default(),
+                _ => FleetSize::of(args, &planned),
+            };
+            show_plan(
+                &fleet,
+                FleetPlan {
+                    schema: "aictl.preload-fleet/v1",
+                    nodes: &planned,
+                    left_out: &left_out,
+                    at_once,
+                    size,
+                    manifests: Vec::new(),
+                },
+                settings,
+            )
         }
         Ok(Outcome::Reports(reports)) => show(&reports, settings),
         Err(error) => match seen {
@@ -250,27 +310,24 @@ fn fleet(args: &Args, cluster: &Cluster, count: usize, at_once: usize) -> Result
     })
 }
 
-fn show_plan(
-    fleet: &Fleet,
-    planned: &[Planned],
-    left_out: &[(String, String)],
-    at_once: usize,
-    settings: &Settings,
-) -> Done {
+fn show_plan(fleet: &Fleet, mut plan: FleetPlan<'_>, settings: &Settings) -> Done {
     // A token is made when it is needed, and never shown.
     let mut manifests = fleet.shared("made when the Jobs are");
-    manifests.extend(planned.iter().map(|one| fleet.job(&one.node)));
+    manifests.extend(plan.nodes.iter().map(|one| fleet.job(&one.node)));
     let ui = &settings.ui;
     let printed = match settings.output {
         OutputFormat::Yaml => ui.yaml(&json!({"apiVersion": "v1", "kind": "List", "items": manifests})),
         OutputFormat::Json => {
-            ui.json(&FleetPlan { schema: "aictl.preload-fleet/v1", nodes: planned, left_out, at_once, manifests })
+            plan.manifests = manifests;
+            ui.json(&plan)
         }
         OutputFormat::Name => {
-            let names: Vec<String> = planned.iter().map(|one| format!("job/{}", one.job)).collect();
+            let names: Vec<String> = plan.nodes.iter().map(|one| format!("job/{}", one.job)).collect();
             ui.print(&names.join("\n"))
         }
-        OutputFormat::Table | OutputFormat::Wide => ui.print(&render::fleet_plan(planned, left_out, at_once, settings)),
+        OutputFormat::Table | OutputFormat::Wide => {
+            ui.print(&render::fleet_plan(plan.nodes, plan.left_out, plan.at_once, &plan.size, settings))
+        }
     };
     printed.map_err(Error::output)?;
     Ok(DONE)

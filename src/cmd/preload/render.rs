@@ -1,6 +1,7 @@
 //! Models for people.
 
 use super::super::settings::Settings;
+use super::nodes::FleetSize;
 use crate::preload::gc::Verdict;
 use crate::preload::nodes::{NodeReport, NodeState, Planned};
 use crate::preload::platform;
@@ -120,7 +121,13 @@ pub fn plans(plans: &[Plan], settings: &Settings) -> String {
 }
 
 /// What would be done on nodes.
-pub fn fleet_plan(planned: &[Planned], left_out: &[(String, String)], at_once: usize, settings: &Settings) -> String {
+pub fn fleet_plan(
+    planned: &[Planned],
+    left_out: &[(String, String)],
+    at_once: usize,
+    size: &FleetSize,
+    settings: &Settings,
+) -> String {
     let mut table = Table::new(&[("NODE", Align::Flexible), ("JOB", Align::Left), ("ACTION", Align::Left)]);
     for one in planned {
         table.row([one.node.clone(), one.job.clone(), one.action.name().to_owned()]);
@@ -130,7 +137,16 @@ pub fn fleet_plan(planned: &[Planned], left_out: &[(String, String)], at_once: u
     }
     let colour = |row: usize| if row >= planned.len() { style::WARN } else { anstyle::Style::new() };
     let page = page(&table, settings.ui.width(), settings.ui.unicode(), colour);
-    format!("{page}\n\nAt most {at_once} at once. Nothing was changed; -o yaml prints the manifests.")
+    let bytes = |bytes: u64| human::cell(&human::bytes(bytes));
+    let amount = match (size.bytes, size.source_bytes) {
+        (Some(one), Some(all)) => {
+            let time =
+                size.estimate_s.map(|seconds| format!(", {} at the limit", human::cell(&human::seconds(seconds))));
+            format!("{} a node, at most {} from the source{}.", bytes(one), bytes(all), time.unwrap_or_default())
+        }
+        _ => format!("Size unknown: {}.", size.unknown.as_deref().unwrap_or("the source was not asked")),
+    };
+    format!("{page}\n\n{amount}\nAt most {at_once} at once. Nothing was changed; -o yaml prints the manifests.")
 }
 
 /// What became of nodes.

@@ -128,26 +128,27 @@ fn known(order: &Order<'_>, repository: &Repository) -> Result<Option<Manifest>,
         },
         other => other.reference().and_then(|name| repository.referred(name)),
     };
-    let manifest = match &asked {
-        Some(revision) => ready(order, repository, revision)?,
-        None => None,
-    };
-    let Some(manifest) = manifest.filter(|_| !order.verify || order.access.offline) else {
-        if order.access.offline {
-            let what = "nothing that is whole here, and HF_HUB_OFFLINE forbids to ask".to_owned();
-            return Err(PreloadError::Nothing { source_name: order.source.to_string(), what });
-        }
-        return Ok(None);
+    let age = |revision: &str| {
+        let then = repository.happened(revision, Moment::Checked)?;
+        SystemTime::now().duration_since(then).ok()
     };
     // A commit and a digest do not change.
     let fixed = order.source.reference().is_none_or(is_commit);
-    let age = || {
-        repository
-            .happened(&manifest.revision, Moment::Checked)
-            .and_then(|then| SystemTime::now().duration_since(then).ok())
+    let fresh = |revision: &str| {
+        fixed || order.access.offline || order.max_age.is_some_and(|most| age(revision).is_some_and(|age| age <= most))
     };
-    let fresh = fixed || order.access.offline || order.max_age.is_some_and(|most| age().is_some_and(|age| age <= most));
-    Ok(fresh.then_some(manifest))
+    // Whether a thousand files are whole is looked at last.
+    let manifest = match &asked {
+        Some(revision) if fresh(revision) && (!order.verify || order.access.offline) => {
+            ready(order, repository, revision)?
+        }
+        _ => None,
+    };
+    if manifest.is_none() && order.access.offline {
+        let what = "nothing that is whole here, and HF_HUB_OFFLINE forbids to ask".to_owned();
+        return Err(PreloadError::Nothing { source_name: order.source.to_string(), what });
+    }
+    Ok(manifest)
 }
 
 /// The manifest of a revision, if all that is wanted of it is whole and has its name.

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt};
@@ -32,36 +32,55 @@ const CONNECTIONS_A_CLIENT: usize = 16;
 /// HTTP with one server and those it redirects to.
 #[derive(Debug)]
 pub struct Web {
-    clients: Vec<Client>,
+    first: Client,
+    /// Made when they are needed: each reads this machine's certificates, which takes milliseconds.
+    others: Vec<OnceLock<Client>>,
+    connections: usize,
     next: AtomicUsize,
     home: Url,
     authorization: Mutex<Option<HeaderValue>>,
     moved: Mutex<HashMap<String, (Url, Instant)>>,
 }
 
+fn client(connections: usize) -> reqwest::Result<Client> {
+    Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        // More connections carry more than streams that share one.
+        .http1_only()
+        .connect_timeout(CONNECT)
+        .tcp_nodelay(true)
+        .pool_max_idle_per_host(connections.max(1))
+        .user_agent(concat!("aictl/", env!("CARGO_PKG_VERSION")))
+        .build()
+}
+
 impl Web {
     /// For a server; `authorization` is sent to it alone.
     pub fn new(home: &Url, authorization: Option<HeaderValue>, connections: usize) -> Result<Web, PreloadError> {
-        let client = || {
-            Client::builder()
-                .redirect(reqwest::redirect::Policy::none())
-                // More connections carry more than streams that share one.
-                .http1_only()
-                .connect_timeout(CONNECT)
-                .tcp_nodelay(true)
-                .pool_max_idle_per_host(connections.max(1))
-                .user_agent(concat!("aictl/", env!("CARGO_PKG_VERSION")))
-                .build()
-        };
-        let clients: Result<Vec<Client>, _> =
-            (0..connections.div_ceil(CONNECTIONS_A_CLIENT).max(1)).map(|_| client()).collect();
-        let clients = clients.map_err(|error| PreloadError::Source {
+        let first = client(connections).map_err(|error| PreloadError::Source {
             what: scrub(home.as_str()),
             why: words(error),
             passing: false,
         })?;
+        let others = vec![OnceLock::new(); connections.div_ceil(CONNECTIONS_A_CLIENT).saturating_sub(1)];
         let authorization = Mutex::new(authorization);
-        Ok(Web { clients, next: AtomicUsize::new(0), home: home.clone(), authorization, moved: Mutex::default() })
+        Ok(Web {
+            first,
+            others,
+            connections,
+            next: AtomicUsize::new(0),
+            home: home.clone(),
+            authorization,
+            moved: Mutex::default(),
+        })
+    }
+
+    /// One after the other.
+    fn client(&self) -> &Client {
+        let at = self.next.fetch_add(1, Ordering::Relaxed) % (self.others.len() + 1);
+        let Some(other) = at.checked_sub(1).and_then(|at| self.others.get(at)) else { return &self.first };
+        // What could be made once can be made again; if not, one carries all.
+        other.get_or_init(|| client(self.connections).unwrap_or_else(|_| self.first.clone()))
     }
 
     /// Changes what is sent to the server as authorization.
@@ -73,7 +92,7 @@ impl Web {
     pub async fn send(&self, method: Method, url: &Url, headers: HeaderMap) -> Result<(Response, Url), ReadError> {
         let mut at = self.redirected(url).unwrap_or_else(|| url.clone());
         for _ in 0..MOST_REDIRECTS {
-            let client = &self.clients[self.next.fetch_add(1, Ordering::Relaxed) % self.clients.len()];
+            let client = self.client();
             let mut request = client.request(method.clone(), at.clone()).headers(headers.clone());
             request = request.header(header::ACCEPT_ENCODING, "identity");
             if same_server(&at, &self.home)

@@ -32,6 +32,17 @@ fn every_node_gets_the_model_and_a_node_that_fails_is_tried_again() {
         ran.stdout.contains("create") && ran.stdout.contains("not ready") && ran.stdout.contains("cordoned"),
         "{ran}"
     );
+    assert!(ran.stdout.contains("20 MB a node, at most 60 MB from the source."), "{ran}");
+    let ran = town.run(&url, &["org/model", "--dry-run", "-o", "json", "--limit-rate", "10MB"]);
+    let plan = reports(&ran.stdout);
+    let amounts = [&plan["bytes"], &plan["source_bytes"], &plan["estimate_s"], &plan["unknown"]];
+    assert_eq!(
+        amounts,
+        [&20_000_002.into(), &60_000_006.into(), &6.000_000_6.into(), &serde_json::Value::Null],
+        "{ran}"
+    );
+    let ran = town.run(&url, &["org/absent", "--dry-run"]);
+    assert!(ran.status == Some(0) && ran.stdout.contains("Size unknown: "), "{ran}");
     let ran = town.run(&url, &["org/model", "--dry-run", "-o", "yaml"]);
     assert!(ran.stdout.contains("kind: List") && ran.stdout.contains("activeDeadlineSeconds"), "{ran}");
     assert!(town.jobs().is_empty());
