@@ -26,3 +26,4 @@ pub mod state_file;
 pub mod system;
 pub mod tasks;
 pub mod tree;
+pub mod trust;

@@ -13,6 +13,7 @@ use url::Url;
 
 use super::super::error::{PreloadError, scrub};
 use super::{Place, ReadError, Remote, Stream};
+use crate::host::trust::trusting;
 
 /// A server that doesn't take a connection by then is not reachable.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -33,7 +34,7 @@ const CONNECTIONS_A_CLIENT: usize = 16;
 #[derive(Debug)]
 pub struct Web {
     first: Client,
-    /// Made when they are needed: each reads this machine's certificates, which takes milliseconds.
+    /// Made when they are needed, since each reads this machine's certificates.
     others: Vec<OnceLock<Client>>,
     connections: usize,
     next: AtomicUsize,
@@ -43,7 +44,7 @@ pub struct Web {
 }
 
 fn client(connections: usize) -> reqwest::Result<Client> {
-    Client::builder()
+    trusting(Client::builder())
         .redirect(reqwest::redirect::Policy::none())
         // More connections carry more than streams that share one.
         .http1_only()

@@ -73,6 +73,8 @@ impl Peers {
         let client = Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .http1_only()
+            // Peers speak without TLS.
+            .tls_certs_only([])
             // Inside a cluster, whatever the way out of it is.
             .no_proxy()
             .connect_timeout(CONNECT)

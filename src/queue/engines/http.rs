@@ -7,6 +7,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::Value;
 
+use crate::host::trust::trusting;
 use crate::queue::QueueError;
 
 /// A server that doesn't take the connection by then is not reachable.
@@ -50,7 +51,7 @@ impl Http {
             what: format!("target {target}: {why}"),
             hint: "write http://HOST:PORT, https://HOST:PORT or unix:/PATH".to_owned(),
         };
-        let mut builder = Client::builder().connect_timeout(CONNECT).timeout(ANSWER).no_proxy();
+        let mut builder = trusting(Client::builder()).connect_timeout(CONNECT).timeout(ANSWER).no_proxy();
         let base = match address.strip_prefix("unix:") {
             Some(path) => {
                 let path = path.strip_prefix("//").unwrap_or(path);
