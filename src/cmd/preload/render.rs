@@ -137,12 +137,15 @@ pub fn fleet_plan(
     }
     let colour = |row: usize| if row >= planned.len() { style::WARN } else { anstyle::Style::new() };
     let page = page(&table, settings.ui.width(), settings.ui.unicode(), colour);
-    let bytes = |bytes: u64| human::cell(&human::bytes(bytes));
     let amount = match (size.bytes, size.source_bytes) {
         (Some(one), Some(all)) => {
-            let time =
-                size.estimate_s.map(|seconds| format!(", {} at the limit", human::cell(&human::seconds(seconds))));
-            format!("{} a node, at most {} from the source{}.", bytes(one), bytes(all), time.unwrap_or_default())
+            let time = size.estimate_s.map(|seconds| format!(", {} at the limit", human::seconds(seconds)));
+            format!(
+                "{} a node, at most {} from the source{}.",
+                human::bytes(one),
+                human::bytes(all),
+                time.unwrap_or_default()
+            )
         }
         _ => format!("Size unknown: {}.", size.unknown.as_deref().unwrap_or("the source was not asked")),
     };

@@ -32,7 +32,7 @@ fn every_node_gets_the_model_and_a_node_that_fails_is_tried_again() {
         ran.stdout.contains("create") && ran.stdout.contains("not ready") && ran.stdout.contains("cordoned"),
         "{ran}"
     );
-    assert!(ran.stdout.contains("20 MB a node, at most 60 MB from the source."), "{ran}");
+    assert!(ran.stdout.contains("20.0 MB a node, at most 60.0 MB from the source."), "{ran}");
     let ran = town.run(&url, &["org/model", "--dry-run", "-o", "json", "--limit-rate", "10MB"]);
     let plan = reports(&ran.stdout);
     let amounts = [&plan["bytes"], &plan["source_bytes"], &plan["estimate_s"], &plan["unknown"]];
