@@ -301,6 +301,7 @@ fn help_of_completions() {
 
 /// By processor time, which other tests beside this one do not make longer; once is enough.
 #[test]
+#[allow(clippy::zombie_processes, reason = "wait4 is called for its resource usage")]
 fn start_up_is_quick() {
     let environment = TestEnvironment::new();
     let quick = (0..100).any(|_| {
