@@ -1,72 +1,118 @@
-//! Names of nodes and pods for a shell that completes: quickly, or not at all.
+//! Names for a shell that completes: of targets, queues, jobs, nodes and pods. Whoever waits for a
+//! completion has a finger on the key: it comes quickly or not at all, without a word of what went wrong.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap_complete::CompletionCandidate;
 
-use super::config::Config;
-use super::env;
-use crate::cluster::{self, Choice, Cluster, ClusterError, NodeChoice, Options};
+use super::queue::list;
+use super::runtime::block_on;
+use super::settings::Settings;
+use super::targets::Targets;
+use crate::cluster::{self, Choice, Cluster, NodeChoice};
+use crate::queue::{EngineKind, Filter, Job, State};
+use crate::view::text;
 
-/// The user waits with a finger on the key.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a shell waits.
+const PATIENCE: Duration = Duration::from_millis(1500);
+/// More than a screen can show help nobody.
+const MOST: usize = 500;
 
 /// Nodes of the cluster.
 pub fn nodes() -> Vec<CompletionCandidate> {
-    ask(async |cluster: Cluster| {
-        let found = cluster::nodes(&cluster, &NodeChoice::All).await?;
-        Ok(found.into_iter().map(|node| node.name).collect())
-    })
+    let found = ask(|settings| async move {
+        let cluster = Cluster::connect(&settings.cluster).await.ok()?;
+        cluster::nodes(&cluster, &NodeChoice::All).await.ok()
+    });
+    found.flatten().iter().flatten().filter_map(|node| candidate(&node.name, "")).collect()
 }
 
 /// Pods of the namespace, as `pod/NAME`.
 pub fn pods() -> Vec<CompletionCandidate> {
-    ask(async |cluster: Cluster| {
-        let found = cluster::pods(&cluster, Some(cluster.namespace()), &Choice::default()).await?;
-        Ok(found.into_iter().map(|pod| format!("pod/{}", pod.name)).collect())
-    })
-}
-
-fn ask(what: impl AsyncFnOnce(Cluster) -> Result<Vec<String>, ClusterError>) -> Vec<CompletionCandidate> {
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return Vec::new() };
-    let options = options();
-    let found = runtime.block_on(async {
-        let asked = async { what(Cluster::connect(&options).await?).await };
-        tokio::time::timeout(PATIENCE, asked).await
+    let found = ask(|settings| async move {
+        let cluster = Cluster::connect(&settings.cluster).await.ok()?;
+        cluster::pods(&cluster, Some(cluster.namespace()), &Choice::default()).await.ok()
     });
-    runtime.shutdown_background();
-    // A name that a shell would take for something else is offered to nobody.
-    let sound =
-        |name: &String| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._/:".contains(&b));
-    found
-        .ok()
-        .and_then(Result::ok)
-        .unwrap_or_default()
-        .into_iter()
-        .filter(sound)
-        .map(CompletionCandidate::new)
-        .collect()
+    found.flatten().iter().flatten().filter_map(|pod| candidate(&format!("pod/{}", pod.name), "")).collect()
 }
 
-/// Which cluster the line that is typed is about.
-fn options() -> Options {
-    let words: Vec<String> = std::env::args().collect();
-    let config = Config::read(None).unwrap_or_default();
-    let flag = |names: &[&str], variable: &str| {
-        let typed = words.iter().enumerate().rev().find_map(|(at, word)| {
-            let joined = names.iter().filter(|name| name.starts_with("--"));
-            joined
-                .filter_map(|name| word.strip_prefix(name)?.strip_prefix('='))
-                .next()
-                .map(str::to_owned)
-                .or_else(|| names.contains(&word.as_str()).then(|| words.get(at + 1).cloned()).flatten())
+/// Targets: those of the configuration, and the engines by their names. Nothing is asked.
+pub fn targets() -> Vec<CompletionCandidate> {
+    let Some(settings) = typed() else { return Vec::new() };
+    let configured = settings.config.targets.iter().map(|options| {
+        let engine = options.engine.map_or_else(|| "a cluster".to_owned(), |engine| engine.to_string());
+        candidate(&options.name, &engine)
+    });
+    let named = |kind: &EngineKind| settings.config.targets.iter().any(|options| options.name == kind.name());
+    let engines = EngineKind::ALL.into_iter().filter(|kind| !named(kind));
+    configured.flatten().chain(engines.filter_map(|kind| candidate(kind.name(), "engine"))).collect()
+}
+
+/// Jobs.
+pub fn jobs() -> Vec<CompletionCandidate> {
+    jobs_that(|_| true)
+}
+
+/// Jobs that are not over.
+pub fn living_jobs() -> Vec<CompletionCandidate> {
+    jobs_that(|job| !job.state.is_over())
+}
+
+/// Jobs that somebody may release.
+pub fn held_jobs() -> Vec<CompletionCandidate> {
+    jobs_that(|job| job.state == State::Held)
+}
+
+/// Queues of all targets.
+pub fn queues() -> Vec<CompletionCandidate> {
+    let found = ask(|settings| async move {
+        let targets = Targets::all(&settings).await;
+        let asked = targets.engines.iter().map(|engine| async move {
+            let queues = engine.queues().await.unwrap_or_default();
+            queues.into_iter().map(|queue| (queue.name, engine.target().name.clone())).collect::<Vec<_>>()
         });
-        typed.or_else(|| std::env::var(variable).ok()).filter(|value| !value.is_empty())
-    };
-    Options {
-        kubeconfig: flag(&["--kubeconfig"], env::KUBECONFIG).map(PathBuf::from).or(config.kubeconfig),
-        context: flag(&["--context"], env::CONTEXT).or(config.context),
-        namespace: flag(&["-n", "--namespace"], env::NAMESPACE).or(config.namespace),
+        futures::future::join_all(asked).await.concat()
+    });
+    let mut found = found.unwrap_or_default();
+    found.sort();
+    found.dedup_by(|a, b| a.0 == b.0);
+    found.iter().take(MOST).filter_map(|(queue, target)| candidate(queue, target)).collect()
+}
+
+fn jobs_that(are_meant: impl Fn(&Job) -> bool) -> Vec<CompletionCandidate> {
+    let found = ask(|settings| async move {
+        let filter = Filter { namespace: settings.cluster.namespace.clone(), ..Filter::default() };
+        list::ask(Targets::all(&settings).await, &filter, false, true).await.jobs
+    });
+    let found: Vec<Job> = found.unwrap_or_default().into_iter().filter(are_meant).collect();
+    let mut times: BTreeMap<&str, usize> = BTreeMap::new();
+    for job in &found {
+        *times.entry(job.name.as_str()).or_default() += 1;
     }
+    let told = |job: &Job| {
+        // A name that several jobs have names none of them.
+        let name = if times.get(job.name.as_str()) == Some(&1) { job.name.clone() } else { job.address() };
+        candidate(&name, &format!("{}, {}", job.state, job.target))
+    };
+    found.iter().take(MOST).filter_map(told).collect()
+}
+
+/// A name that a shell takes for nothing else; others are left out.
+fn candidate(name: &str, about: &str) -> Option<CompletionCandidate> {
+    let is_sound = |byte: u8| byte.is_ascii_alphanumeric() || b"-._/:@+".contains(&byte);
+    let sound = !name.is_empty() && name.bytes().all(is_sound);
+    let about = (!about.is_empty()).then(|| text::plain(about).into());
+    sound.then(|| CompletionCandidate::new(name).help(about))
+}
+
+/// What the line that is typed is about.
+fn typed() -> Option<Settings> {
+    Settings::half_typed(&std::env::args().collect::<Vec<_>>())
+}
+
+/// Asks for a moment.
+fn ask<T, F: Future<Output = T>>(what: impl FnOnce(Settings) -> F) -> Option<T> {
+    let settings = typed()?;
+    block_on(async { Ok(tokio::time::timeout(PATIENCE, what(settings)).await.ok()) }).ok()?
 }

@@ -1,6 +1,8 @@
 //! What was meant, from what was typed: flag over environment over configuration over default.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::iter;
 use std::path::PathBuf;
 
 use clap::{ArgAction, ColorChoice, ValueEnum, ValueHint};
@@ -124,14 +126,28 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// What holds where no flag was given: for a shell that asks what may follow.
-    pub fn without_flags() -> Option<Settings> {
+    /// What holds where a line is typed half, for a shell that asks what may follow: of the flags only
+    /// those that say which cluster and which configuration.
+    pub fn half_typed(words: &[String]) -> Option<Settings> {
         #[derive(clap::Parser)]
         struct Nothing {
             #[command(flatten)]
             common: CommonArgs,
         }
-        let parsed = <Nothing as clap::Parser>::try_parse_from(["aictl"]).ok()?;
+        let mut known = BTreeMap::new();
+        for (at, word) in words.iter().enumerate() {
+            let (name, joined) =
+                word.split_once('=').map_or((word.as_str(), None), |(name, value)| (name, Some(value)));
+            let name = if name == "-n" { "--namespace" } else { name };
+            let value = joined.or_else(|| words.get(at + 1).map(String::as_str)).filter(|value| !value.is_empty());
+            if let (true, Some(value)) =
+                (["--config", "--kubeconfig", "--context", "--namespace"].contains(&name), value)
+            {
+                known.insert(name, value);
+            }
+        }
+        let flags = known.iter().map(|(name, value)| format!("{name}={value}"));
+        let parsed = <Nothing as clap::Parser>::try_parse_from(iter::once("aictl".to_owned()).chain(flags)).ok()?;
         Settings::new(parsed.common).ok()
     }
 

@@ -18,6 +18,7 @@ mod preload_memory;
 mod profile;
 mod profile_pods;
 mod queue;
+mod queue_faults;
 mod queue_ray;
 mod queue_release;
 mod queue_slurm;

@@ -1,8 +1,7 @@
 //! `aictl queue`: the jobs of all engines, in one vocabulary.
 
-pub mod candidates;
 mod explain;
-mod list;
+pub(super) mod list;
 mod order;
 mod output;
 mod quota;
@@ -15,6 +14,7 @@ use clap::{Subcommand, ValueEnum};
 use clap_complete::ArgValueCandidates;
 
 use super::Done;
+use super::names;
 use super::settings::Settings;
 use super::values::Length;
 use crate::queue::{JobId, State};
@@ -58,7 +58,7 @@ enum What {
 #[derive(Debug, clap::Args)]
 pub struct ListArgs {
     /// Only this target or engine
-    #[arg(long = "on", value_name = "TARGET", add = ArgValueCandidates::new(candidates::targets))]
+    #[arg(long = "on", value_name = "TARGET", add = ArgValueCandidates::new(names::targets))]
     target: Option<String>,
     /// Only my own
     #[arg(long)]
@@ -70,7 +70,7 @@ pub struct ListArgs {
     #[arg(long, value_name = "STATE", value_delimiter = ',')]
     state: Vec<State>,
     /// Only this queue's
-    #[arg(long, value_name = "QUEUE", add = ArgValueCandidates::new(candidates::queues))]
+    #[arg(long, value_name = "QUEUE", add = ArgValueCandidates::new(names::queues))]
     queue: Option<String>,
     /// Of all namespaces (the default unless -n is given)
     #[arg(short = 'A', long)]
@@ -87,7 +87,7 @@ pub struct ListArgs {
 #[derive(Debug, clap::Args)]
 pub struct ExplainArgs {
     /// Name, id or TARGET:ID
-    #[arg(value_name = "JOB", add = ArgValueCandidates::new(candidates::jobs))]
+    #[arg(value_name = "JOB", add = ArgValueCandidates::new(names::jobs))]
     job: JobId,
 }
 
@@ -95,7 +95,7 @@ pub struct ExplainArgs {
 #[derive(Debug, clap::Args)]
 pub struct WaitArgs {
     /// Names, ids or TARGET:ID
-    #[arg(value_name = "JOB", required = true, add = ArgValueCandidates::new(candidates::living))]
+    #[arg(value_name = "JOB", required = true, add = ArgValueCandidates::new(names::living_jobs))]
     jobs: Vec<JobId>,
     /// Until what
     #[arg(long = "for", value_enum, value_name = "WHAT", default_value = "done")]
@@ -121,7 +121,7 @@ enum Until {
 #[derive(Debug, clap::Args)]
 pub struct LogsArgs {
     /// Name, id or TARGET:ID
-    #[arg(value_name = "JOB", add = ArgValueCandidates::new(candidates::jobs))]
+    #[arg(value_name = "JOB", add = ArgValueCandidates::new(names::jobs))]
     job: JobId,
     /// Go on until it is over
     #[arg(short, long)]
@@ -141,7 +141,7 @@ pub struct LogsArgs {
 #[derive(Debug, clap::Args)]
 pub struct ExecArgs {
     /// Name, id or TARGET:ID
-    #[arg(value_name = "JOB", add = ArgValueCandidates::new(candidates::jobs))]
+    #[arg(value_name = "JOB", add = ArgValueCandidates::new(names::jobs))]
     job: JobId,
     /// Beside which rank
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -155,7 +155,7 @@ pub struct ExecArgs {
 #[derive(Debug, clap::Args)]
 pub struct OrderArgs {
     /// Names, ids or TARGET:ID
-    #[arg(value_name = "JOB", required = true, add = ArgValueCandidates::new(candidates::living))]
+    #[arg(value_name = "JOB", required = true, add = ArgValueCandidates::new(names::living_jobs))]
     jobs: Vec<JobId>,
     /// Say what would be done, and change nothing
     #[arg(long)]
@@ -166,7 +166,7 @@ pub struct OrderArgs {
 #[derive(Debug, clap::Args)]
 pub struct PriorityArgs {
     /// Name, id or TARGET:ID
-    #[arg(value_name = "JOB", add = ArgValueCandidates::new(candidates::jobs))]
+    #[arg(value_name = "JOB", add = ArgValueCandidates::new(names::jobs))]
     job: JobId,
     /// Priority class or number, as the engine has it
     #[arg(value_name = "PRIORITY", allow_hyphen_values = true)]
@@ -180,10 +180,10 @@ pub struct PriorityArgs {
 #[derive(Debug, clap::Args)]
 pub struct QuotaArgs {
     /// Only this queue's
-    #[arg(value_name = "QUEUE", add = ArgValueCandidates::new(candidates::queues))]
+    #[arg(value_name = "QUEUE", add = ArgValueCandidates::new(names::queues))]
     queue: Option<String>,
     /// Only this target or engine
-    #[arg(long = "on", value_name = "TARGET", add = ArgValueCandidates::new(candidates::targets))]
+    #[arg(long = "on", value_name = "TARGET", add = ArgValueCandidates::new(names::targets))]
     target: Option<String>,
 }
 

@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use clap::ValueHint;
 use clap_complete::ArgValueCandidates;
 
+use super::list;
 use super::order::{self, Order};
 use super::resolve::is_called;
-use super::{candidates, list};
 use crate::cmd::Done;
 use crate::cmd::error::{BLIND, DONE, Error, FAILED};
+use crate::cmd::names;
 use crate::cmd::preload::{ModelPlace, is_ready};
 use crate::cmd::runtime::block_on;
 use crate::cmd::settings::Settings;
@@ -27,7 +28,7 @@ use crate::queue::{After, Filter, Job, JobId, Outcome, State};
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// Names, ids or TARGET:ID
-    #[arg(value_name = "JOB", required_unless_present = "ready", add = ArgValueCandidates::new(candidates::held))]
+    #[arg(value_name = "JOB", required_unless_present = "ready", add = ArgValueCandidates::new(names::held_jobs))]
     jobs: Vec<JobId>,
     /// Only those that wait for nothing any more
     #[arg(long)]

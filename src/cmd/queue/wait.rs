@@ -15,6 +15,10 @@ use crate::view::{Progress, human, text};
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// Between plain lines where nobody sees a moving one, if nothing changes.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
+/// Between looks at a job's place and start, for which the whole queue is read; longer where one takes long.
+const PLACE_AGAIN: Duration = Duration::from_secs(6);
+/// A look at the place may take this part of the time.
+const PLACE_SHARE: u32 = 20;
 
 /// Waits.
 pub fn run(args: &WaitArgs, settings: &Settings) -> Done {
@@ -56,30 +60,24 @@ async fn wait(
     settings: &Settings,
     progress: &Progress,
 ) -> Result<(), Error> {
-    let mut said: Option<(String, Instant)> = None;
+    let mut said: Option<(Job, Instant)> = None;
+    let mut place_at = Instant::now();
     loop {
+        let is_there = |job: &Job| job.state.is_over() || (args.until == Until::Running && job.state == State::Running);
+        if !is_there(&resolved.job) && resolved.job.state == State::Pending && place_at <= Instant::now() {
+            let began = Instant::now();
+            look_at_place(resolved).await;
+            place_at = Instant::now() + PLACE_AGAIN.max(began.elapsed() * PLACE_SHARE);
+        }
         let job = &resolved.job;
-        let there = job.state.is_over() || (args.until == Until::Running && job.state == State::Running);
-        if there {
+        if is_there(job) {
             return Ok(());
         }
-        let mut line = format!("{}: {}", job.name, job.state);
-        if let Some(ahead) = job.ahead {
-            line = format!("{line}, {ahead} ahead");
-        }
-        if let Some(eta) = &job.eta {
-            line = format!("{line}, starts in about {}", human::seconds(eta.p50_s));
-        }
-        if let Some(reason) = &job.reason {
-            line = format!("{line}: {}", reason.text);
-        }
-        // Names and reasons are other people's words.
-        let line = text::plain(&line);
+        let line = line(job);
         progress.set(&line);
-        let again = said.as_ref().is_none_or(|(last, at)| *last != line || at.elapsed() > SAY_AGAIN);
-        if again && !progress.is_shown() {
+        if !progress.is_shown() && said.as_ref().is_none_or(|(last, at)| news(last, job) || at.elapsed() > SAY_AGAIN) {
             settings.ui.note(&line);
-            said = Some((line, Instant::now()));
+            said = Some((job.clone(), Instant::now()));
         }
         if let Some(limit) = args.timeout
             && begin.elapsed() >= limit.0
@@ -94,11 +92,11 @@ async fn wait(
         match resolved.engine.get(&resolved.job.id).await {
             Ok(job) => {
                 // A place is only in the list and the explanation; it is kept while the job waits.
-                let (position, ahead) = (resolved.job.position, resolved.job.ahead);
-                resolved.job = job;
+                let before = std::mem::replace(&mut resolved.job, job);
                 if resolved.job.state == State::Pending {
-                    resolved.job.position = resolved.job.position.or(position);
-                    resolved.job.ahead = resolved.job.ahead.or(ahead);
+                    resolved.job.position = resolved.job.position.or(before.position);
+                    resolved.job.ahead = resolved.job.ahead.or(before.ahead);
+                    resolved.job.eta = resolved.job.eta.take().or(before.eta);
                 }
             }
             // Somebody deleted it.
@@ -106,5 +104,88 @@ async fn wait(
             Err(error) if error.is_passing() => settings.ui.warn(&format!("{error}; looking again")),
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+/// Reads a job's place in its queue and when it may start. Whoever may not see the queue waits without.
+async fn look_at_place(resolved: &mut Resolved) {
+    let Ok(seen) = resolved.engine.explain(&resolved.job.id).await else { return };
+    resolved.job = seen.job;
+    if let Some(place) = seen.place {
+        (resolved.job.position, resolved.job.ahead) = (Some(place.position), Some(place.ahead));
+    }
+    resolved.job.eta = seen.eta.or(resolved.job.eta.take());
+}
+
+/// Where a job stands, in one line.
+fn line(job: &Job) -> String {
+    let mut line = format!("{}: {}", job.name, job.state);
+    match job.ahead.filter(|_| job.state == State::Pending) {
+        Some(0) => line.push_str(", next in its queue"),
+        Some(ahead) => line = format!("{line}, {ahead} ahead of it"),
+        None => {}
+    }
+    if let Some(eta) = job.eta.as_ref().filter(|_| job.state == State::Pending) {
+        line = match eta.p50_s {
+            soon if soon < 1.0 => format!("{line}, starts in a moment"),
+            p50_s => format!("{line}, starts in about {}", human::seconds(p50_s)),
+        };
+    }
+    if let Some(reason) = &job.reason {
+        line = format!("{line}: {}", reason.text);
+    }
+    // Names and reasons are other people's words.
+    text::plain(&line)
+}
+
+/// Whether a line is worth another one in a file: the start comes nearer all the time, which is no news.
+fn news(old: &Job, new: &Job) -> bool {
+    let text = |job: &Job| job.reason.as_ref().map(|reason| reason.text.clone());
+    (old.state, old.ahead, text(old)) != (new.state, new.ahead, text(new))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::{EngineKind, Eta, JOB_SCHEMA, Reason, ReasonKind};
+
+    #[test]
+    fn a_line_moves_and_only_news_is_printed_again() {
+        let job = Job {
+            schema: JOB_SCHEMA,
+            id: "7".to_owned(),
+            name: "train".to_owned(),
+            backend: EngineKind::Slurm,
+            cluster: "lab".to_owned(),
+            target: "lab".to_owned(),
+            owner: "ada".to_owned(),
+            namespace: None,
+            queue: "main".to_owned(),
+            state: State::Pending,
+            position: Some(4),
+            ahead: Some(3),
+            eta: Some(Eta { p50_s: 600.0, p90_s: 900.0, basis: "time limits".to_owned() }),
+            reason: Some(Reason::new(ReasonKind::WaitingForResources, "not enough\nis free", "Resources")),
+            priority: None,
+            nodes: 1,
+            gpus: 0.0,
+            submitted_at: None,
+            started_at: None,
+            finished_at: None,
+            time_limit_s: None,
+            exit_code: None,
+            submission_id: None,
+            waits_for: None,
+        };
+        assert_eq!(line(&job), "train: pending, 3 ahead of it, starts in about 10m00s: not enough?is free");
+        let mut later = job.clone();
+        later.eta = Some(Eta { p50_s: 0.2, p90_s: 900.0, basis: "time limits".to_owned() });
+        assert!(!news(&job, &later));
+        later.ahead = Some(0);
+        assert!(news(&job, &later));
+        assert_eq!(line(&later), "train: pending, next in its queue, starts in a moment: not enough?is free");
+        later.state = State::Running;
+        later.reason = None;
+        assert_eq!(line(&later), "train: running");
     }
 }

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::Done;
 use super::env;
 use super::error::{DONE, Error, Kind};
-use super::queue::candidates;
+use super::names;
 use super::runtime::block_on;
 use super::settings::{OutputFormat, Settings};
 use super::targets::{Shared, Targets};
@@ -39,7 +39,7 @@ pub struct Args {
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     file: Option<PathBuf>,
     /// Engine or target: kueue, volcano, kube-queue, kubernetes, slurm, ray, or a name of the configuration
-    #[arg(long, value_name = "TARGET", env = env::TO, hide_env = true, add = ArgValueCandidates::new(candidates::targets))]
+    #[arg(long, value_name = "TARGET", env = env::TO, hide_env = true, add = ArgValueCandidates::new(names::targets))]
     to: Option<String>,
     /// Print what would be sent; `server` lets the engine check it too
     #[arg(long, value_name = "WHO", num_args = 0..=1, require_equals = true, default_missing_value = "client", value_enum)]
@@ -71,7 +71,7 @@ pub struct SpecArgs {
     #[arg(long, value_name = "ID")]
     id: Option<String>,
     /// Queue (on Slurm the partition)
-    #[arg(long, value_name = "QUEUE", env = env::QUEUE, hide_env = true, add = ArgValueCandidates::new(candidates::queues))]
+    #[arg(long, value_name = "QUEUE", env = env::QUEUE, hide_env = true, add = ArgValueCandidates::new(names::queues))]
     queue: Option<String>,
     /// Nodes, which start together or not at all [default: 1]
     #[arg(short = 'N', long, value_name = "N")]

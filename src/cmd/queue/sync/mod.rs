@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use clap::ValueHint;
 use clap_complete::ArgValueCandidates;
 
-use super::candidates;
 use crate::act;
 use crate::cluster::{self, Cluster};
 use crate::cmd::Done;
 use crate::cmd::error::{DONE, Error, FOUND};
 use crate::cmd::interrupt::Interrupt;
+use crate::cmd::names;
 use crate::cmd::remediate::{journal_trouble, playbook, state_directory};
 use crate::cmd::runtime::block_on;
 use crate::cmd::settings::Settings;
@@ -35,10 +35,10 @@ use crate::queue::{EngineKind, QueueError, Target};
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// The Slurm [default: the only one]
-    #[arg(long, value_name = "TARGET", add = ArgValueCandidates::new(candidates::targets))]
+    #[arg(long, value_name = "TARGET", add = ArgValueCandidates::new(names::targets))]
     slurm: Option<String>,
     /// The cluster, as a target of the configuration [default: that of --context and --kubeconfig]
-    #[arg(long, value_name = "TARGET", conflicts_with = "elastic", add = ArgValueCandidates::new(candidates::targets))]
+    #[arg(long, value_name = "TARGET", conflicts_with = "elastic", add = ArgValueCandidates::new(names::targets))]
     kubernetes: Option<String>,
     /// Say what would be done, and change nothing (the default)
     #[arg(long, conflicts_with = "apply")]
