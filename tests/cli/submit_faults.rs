@@ -146,21 +146,21 @@ fn a_token_that_expired_is_said_to_be_that() {
     }
 }
 
-/// Starts aictl, and interrupts it once the proxy has met something.
-fn interrupted(place: &Place, arguments: &[&str], once: impl Fn() -> bool) -> Ran {
-    let mut command = place.environment.command();
+/// Starts aictl, and interrupts it once something is so.
+pub fn interrupted(environment: &TestEnvironment, arguments: &[&str], once: impl Fn() -> bool) -> Ran {
+    let mut command = environment.command();
     let mut child = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let begin = Instant::now();
     while !once() {
         if child.try_wait().unwrap().is_some() {
-            panic!("it ended: {}", place.environment.ran(child.wait_with_output().unwrap()));
+            panic!("it ended: {}", environment.ran(child.wait_with_output().unwrap()));
         }
         assert!(begin.elapsed() < Duration::from_secs(60), "nothing was asked");
         std::thread::sleep(Duration::from_millis(20));
     }
     let pid = Pid::from_raw(child.id().try_into().unwrap()).unwrap();
     kill_process(pid, Signal::INT).unwrap();
-    place.environment.ran(child.wait_with_output().unwrap())
+    environment.ran(child.wait_with_output().unwrap())
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn an_interrupted_submission_names_what_may_have_been_made() {
         true => Fate::Hang,
         false => Fate::Pass,
     });
-    let ran = interrupted(&place, &SUBMIT, || place.made().0 == 1);
+    let ran = interrupted(&place.environment, &SUBMIT, || place.made().0 == 1);
     assert_eq!(ran.status, Some(130), "{ran}");
     assert!(ran.stderr.contains("train-") && ran.stderr.contains("may have been made"), "{ran}");
     place.proxy.judge(|_, _| Fate::Pass);
@@ -192,7 +192,7 @@ fn waiting_outlives_a_busy_server_and_ends_at_an_interrupt() {
     let met = || place.proxy.met() >= 2;
     // Other tests have a job of that name in other namespaces.
     let job = format!("kubernetes:{}/train", place.namespace);
-    let ran = interrupted(&place, &["queue", "wait", &job], met);
+    let ran = interrupted(&place.environment, &["queue", "wait", &job], met);
     assert_eq!(ran.status, Some(130), "{ran}");
     assert!(!ran.stderr.contains("panicked") && ran.stderr.contains("interrupted"), "{ran}");
 }

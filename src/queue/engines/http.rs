@@ -1,6 +1,6 @@
 //! One HTTP server of an engine: slurmrestd, Ray's job server.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -23,6 +23,8 @@ pub(super) struct Http {
     base: String,
     /// For messages: the target's name and the address.
     place: String,
+    /// How long an answer is waited for.
+    patience: Duration,
 }
 
 /// What it answered.
@@ -47,11 +49,20 @@ impl Answered {
 impl Http {
     /// Reads an address: `http://HOST:PORT`, `https://…`, `HOST:PORT`, `unix:/PATH`. Speaks to nobody yet.
     pub fn open(target: &str, address: &str, headers: &[(&str, String)]) -> Result<Http, QueueError> {
+        Http::open_with(target, address, headers, ANSWER)
+    }
+
+    fn open_with(
+        target: &str,
+        address: &str,
+        headers: &[(&str, String)],
+        patience: Duration,
+    ) -> Result<Http, QueueError> {
         let wrong = |why: String| QueueError::Invalid {
             what: format!("target {target}: {why}"),
             hint: "write http://HOST:PORT, https://HOST:PORT or unix:/PATH".to_owned(),
         };
-        let mut builder = trusting(Client::builder()).connect_timeout(CONNECT).timeout(ANSWER).no_proxy();
+        let mut builder = trusting(Client::builder()).connect_timeout(CONNECT).timeout(patience).no_proxy();
         let base = match address.strip_prefix("unix:") {
             Some(path) => {
                 let path = path.strip_prefix("//").unwrap_or(path);
@@ -75,7 +86,7 @@ impl Http {
         }
         let client = builder.default_headers(map).build();
         let client = client.map_err(|error| wrong(format!("no connection can be made: {}", deepest(&error))))?;
-        Ok(Http { client, base, place: format!("{target} at {address}") })
+        Ok(Http { client, base, place: format!("{target} at {address}"), patience })
     }
 
     /// "slurm at http://head:6820".
@@ -88,12 +99,14 @@ impl Http {
         format!("{}{path}", self.base)
     }
 
-    /// Asks for what is there; again, if the server is away for a moment.
+    /// Asks for what is there; again, if the server is away for a moment. One that was silent until the
+    /// deadline hangs, and is not waited for again.
     pub async fn get(&self, path: &str) -> Result<Answered, QueueError> {
+        let began = Instant::now();
         for wait in AGAIN {
             match self.send(Method::GET, path, None).await {
                 Ok(answered) if !matches!(answered.status.as_u16(), 429 | 502 | 503 | 504) => return Ok(answered),
-                Err(error) if !error.is_passing() => return Err(error),
+                Err(error) if !error.is_passing() || began.elapsed() >= self.patience => return Err(error),
                 Ok(_) | Err(_) => tokio::time::sleep(wait).await,
             }
         }
@@ -104,7 +117,11 @@ impl Http {
     pub async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answered, QueueError> {
         let failed = |error: reqwest::Error| QueueError::Unreachable {
             what: format!("cannot reach {}", self.place),
-            message: if error.is_timeout() { format!("no answer within {ANSWER:?}") } else { deepest(&error) },
+            message: match (error.is_timeout(), error.is_connect()) {
+                (true, true) => format!("no connection within {CONNECT:?}"),
+                (true, false) => format!("it took the connection and gave no answer within {:?}", self.patience),
+                (false, _) => deepest(&error),
+            },
             passing: true,
         };
         let mut request = self.client.request(method, self.url(path)).header("accept", "application/json");
@@ -125,4 +142,39 @@ fn deepest(error: &dyn std::error::Error) -> String {
         deepest = source;
     }
     deepest.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_hangs_is_given_up_once() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        // Takes connections, and keeps them without a word.
+        let taken = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let held = std::sync::Arc::clone(&taken);
+        std::thread::spawn(move || listener.incoming().for_each(|stream| held.lock().unwrap().push(stream)));
+        let http = Http::open_with("lab", &address, &[], Duration::from_millis(300)).unwrap();
+        let error = http.get("/jobs").await.unwrap_err();
+        let said = format!("cannot reach lab at {address}: it took the connection and gave no answer within 300ms");
+        assert_eq!(error.to_string(), said);
+        assert!(error.is_passing(), "whoever waits for a job waits on");
+        assert_eq!(taken.lock().unwrap().len(), 1, "asked once");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_says_so() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let port = {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            listener.local_addr().unwrap().port()
+        };
+        let http = Http::open("lab", &format!("127.0.0.1:{port}"), &[]).unwrap();
+        let error = http.get("/jobs").await.unwrap_err().to_string();
+        assert!(error.starts_with(&format!("cannot reach lab at 127.0.0.1:{port}: ")), "{error}");
+        assert!(error.to_lowercase().contains("refused"), "{error}");
+    }
 }

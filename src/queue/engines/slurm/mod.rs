@@ -167,7 +167,10 @@ impl Slurm {
                 if dry_run == DryRun::Server {
                     words.push("--test-only");
                 }
-                let printed = programs.submit(&words, script).await?;
+                let printed = match programs.submit(&words, script).await {
+                    Err(error) if dry_run == DryRun::No => return self.found_after(me, plan, error).await,
+                    printed => printed?,
+                };
                 let warnings: Vec<String> = printed
                     .stderr
                     .lines()
@@ -193,7 +196,10 @@ impl Slurm {
                 });
             }
             (PlanForm::Request { body, .. }, Source::Rest(rest), DryRun::No) => {
-                let (id, warnings) = rest.submit(body).await?;
+                let (id, warnings) = match rest.submit(body).await {
+                    Err(error) => return self.found_after(me, plan, error).await,
+                    Ok(submitted) => submitted,
+                };
                 let id = match id {
                     Some(id) => id,
                     None => *self.source.submitted(me, &plan.submission_id).await?.first().ok_or_else(|| {
@@ -216,6 +222,20 @@ impl Slurm {
             return Ok(Submitted { id: first.to_string(), existed: true, warnings });
         }
         Ok(Submitted { id: id.to_string(), existed: false, warnings })
+    }
+
+    /// Whether a submission arrived whose answer was lost; else what went wrong.
+    async fn found_after(&self, me: &str, plan: &Plan, error: QueueError) -> Result<Submitted, QueueError> {
+        if !error.is_passing() {
+            return Err(error);
+        }
+        match self.source.submitted(me, &plan.submission_id).await {
+            Ok(same) => match same.first() {
+                Some(first) => Ok(Submitted { id: first.to_string(), existed: false, warnings: Vec::new() }),
+                None => Err(error),
+            },
+            Err(_) => Err(error),
+        }
     }
 
     async fn explanation(&self, id: &str) -> Result<Explanation, QueueError> {
