@@ -333,6 +333,28 @@ PartitionName=cloud Nodes=c[1-2] State=UP
     slurm.wait_for("suspended node", |_| power().contains("suspend"));
     let (_, kept) = run(&["--idle", "0s", "--min", "1", "--apply"]);
     assert!(names(&kept["suspend"]).is_empty(), "{kept:#}");
+    // Slurm's SuspendProgram ended that node's slurmd, and no other.
+    let gone = names(&stopped["suspend"])[0].clone();
+    let stays = if gone == "c1" { "c2" } else { "c1" };
+    assert!(power().lines().any(|line| line == format!("suspend {gone}")), "{}", power());
+    let pid = |node: &str| std::fs::read_to_string(cloud.0.join(format!("slurmd-{node}.pid"))).unwrap_or_default();
+    slurm.wait_for("end of its slurmd", |_| {
+        let pid = pid(&gone);
+        pid.is_empty() || !std::path::Path::new(&format!("/proc/{}", pid.trim())).exists()
+    });
+    slurm.wait_for("node that is off", |slurm| {
+        // Slurm shows it no more, or as what it is.
+        let shown = slurm.command("scontrol").args(["--oneliner", "show", "node", &gone]).output().unwrap();
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        shown.contains("POWERED_DOWN") || !shown.contains("NodeName")
+    });
+    let (_, off) = run(&["--idle", "0s", "--min", "1"]);
+    assert_eq!((&off["on"], &off["idle"], &off["cloud_nodes"]), (&1.into(), &1.into(), &2.into()), "{off:#}");
+    assert!(slurm.said("sinfo", &["--noheader", "--node", "--format=%N %T"]).contains(&format!("{stays} idle")));
+    // What waits next gets it back.
+    slurm.said("sbatch", &["--parsable", "--partition=cloud", "--nodes=2", "--exclusive", "--wrap=sleep 1"]);
+    let (_, back) = run(&["--max", "2"]);
+    assert_eq!(names(&back["resume"]), [gone.as_str()], "{back:#}");
     let journal = environment.path("state/queue-sync");
     assert!(std::fs::read_to_string(journal.join("c1/journal.jsonl")).unwrap().contains("queue-elastic-resume"));
 }
