@@ -2,7 +2,8 @@
 
 use aictl::queue::{EngineKind, JobSpec, LogOptions, QueueError, Ranks, ReasonKind, State, Target};
 
-use crate::queue_slurm::{Asked, check_gang, gang, shell, spec};
+use crate::environment::TestEnvironment;
+use crate::queue_slurm::{Asked, GANG, check_gang, gang, shell, spec};
 use crate::support::ray::{ADDRESS, Ray};
 
 fn target() -> Target {
@@ -116,4 +117,57 @@ fn a_token_is_asked_for() {
         let id = asked.submit(&sleeper("gang", 2, 1, "echo $RANK"));
         assert_eq!(asked.over(&id).state, State::Succeeded);
     });
+}
+
+/// A RayJob's object, its entrypoint and the environment of its head as KubeRay would have them: the
+/// file of the driver lies where a test may write.
+fn ray_job(place: &TestEnvironment, more: &[&str]) -> (String, serde_json::Value) {
+    let fixed = ["submit", "--to", "kubernetes", "--shape", "rayjob", "--dry-run", "-o", "json", "--image", "i"];
+    let ran = place.run([&fixed[..], more].concat());
+    assert_eq!(ran.status, Some(0), "{ran}");
+    let job: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let head = &job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"];
+    let (container, volume) = (&head["spec"]["containers"][0], &head["spec"]["volumes"]);
+    let volume = volume.as_array().unwrap().iter().find(|volume| volume["name"] == "aictl").unwrap();
+    let item = &volume["downwardAPI"]["items"][0];
+    let field = item["fieldRef"]["fieldPath"].as_str().unwrap();
+    let annotation = field.strip_prefix("metadata.annotations['").unwrap().strip_suffix("']").unwrap();
+    let driver = head["metadata"]["annotations"][annotation].as_str().unwrap();
+    let mounts = container["volumeMounts"].as_array().unwrap();
+    let at = mounts.iter().find(|mount| mount["name"] == "aictl").unwrap()["mountPath"].as_str().unwrap();
+    let file = place.write("driver.py", driver);
+    let entrypoint = job["spec"]["entrypoint"].as_str().unwrap();
+    let entrypoint = entrypoint.replace(&format!("{at}/{}", item["path"].as_str().unwrap()), file.to_str().unwrap());
+    let values = container["env"].as_array().unwrap().iter().filter(|item| item["value"].is_string());
+    let values = values.map(|item| (item["name"].as_str().unwrap().to_owned(), item["value"].clone()));
+    (entrypoint, serde_json::json!({"env_vars": values.collect::<serde_json::Map<_, _>>()}))
+}
+
+#[test]
+fn a_ray_job_tells_its_ranks_the_same() {
+    let Some(ray) = Ray::shared() else { return };
+    let place = TestEnvironment::new();
+    // As KubeRay's submitter does it: a line of shell around the entrypoint.
+    let run = |more: &[&str]| {
+        let (entrypoint, environment) = ray_job(&place, more);
+        let file = place.write("environment.json", environment.to_string());
+        ray.shell(&format!(
+            "ray job submit --address {ADDRESS} --runtime-env-json \"$(cat {})\" -- {entrypoint}",
+            file.display()
+        ))
+    };
+    let gang = ["--nodes", "2", "--gpus-per-node", "2", "--env", "GREETING=it's ${HOME} \"here\""];
+    let (well, printed) = run(&[&gang[..], &["--", "bash", "-c", GANG]].concat());
+    assert!(well, "{printed}");
+    let lines = printed.lines().filter_map(|line| {
+        let (rank, text) = line.trim().strip_prefix('[')?.split_once("] ")?;
+        Some((rank.parse().ok()?, text.to_owned()))
+    });
+    check_gang(&lines.collect::<Vec<(u32, String)>>());
+    // One node: the command itself, word for word.
+    let words = r#"printf '<%s>' "$RANK/$WORLD_SIZE" "$1" "$2""#;
+    let (well, printed) = run(&["--", "bash", "-c", words, "x", "a 'b' \"c\" $HOME \\", ""]);
+    assert!(well && printed.contains(r#"<0/1><a 'b' "c" $HOME \><>"#), "{printed}");
+    let (well, printed) = run(&["--nodes", "2", "--", "bash", "-c", "exit $((RANK * 7))"]);
+    assert!(!well && printed.contains("exit code 7"), "{printed}");
 }

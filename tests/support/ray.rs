@@ -100,6 +100,18 @@ exec sleep infinity"
         command.args([&format!("--target={}", self.inside), "--net", "--"]).arg(program);
     }
 
+    /// Runs a line of shell in Ray's network with Ray's programs on the PATH, to its end: whether it
+    /// went well, and what it printed.
+    pub fn shell(&self, line: &str) -> (bool, String) {
+        let mut command = Command::new("nsenter");
+        self.inside(&mut command, Path::new("bash"));
+        let programs = python().unwrap().parent().unwrap().display().to_string();
+        command.args(["-c", line]).env("PATH", format!("{programs}:{PATH}")).env("RAY_AUTH_MODE", "disabled");
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        (output.status.success(), text)
+    }
+
     /// What its job server says at a path; null if it says nothing.
     pub fn get(&self, path: &str) -> serde_json::Value {
         let mut command = Command::new("nsenter");

@@ -357,27 +357,24 @@ fn trainjob(spec: &JobSpec, frame: &Frame<'_>) -> Result<Value, QueueError> {
 }
 
 fn rayjob(spec: &JobSpec, frame: &Frame<'_>) -> Result<Value, QueueError> {
-    let node = pod::ray_node(spec, frame)?;
-    let words = pod::words(spec, &Rank::Only);
-    let quoted = shlex::try_join(words.iter().map(String::as_str)).map_err(|_| QueueError::Invalid {
-        what: "the command holds a NUL character".to_owned(),
-        hint: "no program can be given one".to_owned(),
-    })?;
     let mut body = json!({
-        "entrypoint": quoted,
+        "entrypoint": pod::ray_entrypoint(),
         "backoffLimit": spec.retries,
         "shutdownAfterJobFinishes": true,
-        "rayClusterSpec": {"headGroupSpec": {"rayStartParams": {}, "template": node}},
+        "rayClusterSpec": {"headGroupSpec": {"rayStartParams": {}, "template": pod::ray_head(spec, frame)?}},
     });
     if spec.nodes > 1 {
-        let workers = spec.nodes - 1;
+        let (workers, (cpus, gpus)) = (spec.nodes - 1, pod::ray_counts(spec));
+        // What the driver takes of each node is what Ray counts there, whatever it would count by itself.
+        let starts = json!({"num-cpus": cpus.to_string(), "num-gpus": gpus.to_string()});
+        body["rayClusterSpec"]["headGroupSpec"]["rayStartParams"] = starts.clone();
         body["rayClusterSpec"]["workerGroupSpecs"] = json!([{
             "groupName": "workers",
             "replicas": workers,
             "minReplicas": workers,
             "maxReplicas": workers,
-            "rayStartParams": {},
-            "template": node,
+            "rayStartParams": starts,
+            "template": pod::ray_node(spec, frame)?,
         }]);
     }
     if let Some(time) = spec.time {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -51,9 +52,15 @@ fn read_back(object: &Value) -> Meaning {
         if container["resourcesPerNode"].is_object() { &container["resourcesPerNode"] } else { &holder["resources"] };
     let amount = |name: &str| resources["requests"][name].as_str().map(quantity);
     let plain = |text: &str| text.replace("$$(", "$(");
-    // Ray's job server gives its entrypoint to a shell, and Kubernetes fills in nothing there.
-    let mut command: Vec<String> = match spec["entrypoint"].as_str() {
-        Some(line) => shlex::split(line).unwrap(),
+    let named = |name: &str| container["env"].as_array()?.iter().find(|item| item["name"] == name)?["value"].as_str();
+    // A RayJob's driver is told the command in a variable.
+    let mut command: Vec<String> = match named("AICTL_RAY_SPEC") {
+        Some(told) => {
+            let told = base64::engine::general_purpose::STANDARD.decode(told).unwrap();
+            let told: Value = serde_json::from_slice(&told).unwrap();
+            assert_eq!((&told["nodes"], told["gpus"].as_f64()), (&nodes.into(), Some(gpus / f64::from(nodes))));
+            serde_json::from_value(told["words"].clone()).unwrap()
+        }
         None => container["command"].as_array().unwrap().iter().map(|word| plain(word.as_str().unwrap())).collect(),
     };
     // Before the command stands the shell that sets the variables, where an operator has its own.
@@ -115,6 +122,8 @@ fn places() -> impl Strategy<Value = (EngineKind, Shape)> {
         .prop_map(|shape| (EngineKind::Kueue, shape)),
         Just((EngineKind::Volcano, Shape::Auto)),
         prop_oneof![Just(Shape::Job), Just(Shape::PyTorchJob)].prop_map(|shape| (EngineKind::KubeQueue, shape)),
+        prop_oneof![Just(Shape::Auto), Just(Shape::JobSet), Just(Shape::RayJob)]
+            .prop_map(|shape| (EngineKind::Kubernetes, shape)),
     ]
 }
 

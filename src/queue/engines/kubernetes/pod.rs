@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::super::ray::{self, Told};
 use super::object::{Frame, SUBMISSION_LABEL};
 use crate::queue::rendezvous::{
     ARRAY_COUNT, ARRAY_INDEX, LOCAL_RANK, MASTER_ADDR, MASTER_PORT, NNODES, NODE_RANK, NPROC_PER_NODE, PORT, RANK,
@@ -114,10 +115,55 @@ pub fn mpi_launcher(spec: &JobSpec, frame: &Frame<'_>) -> Result<Value, QueueErr
 pub fn ray_node(spec: &JobSpec, frame: &Frame<'_>) -> Result<Value, QueueError> {
     let mut container = container(spec, frame)?;
     container["name"] = json!("ray-node");
-    // Of several nodes the command runs on one, and Ray spreads its work: there are no ranks to tell.
+    // Which of several nodes has which rank is known when Ray has placed them: the driver tells.
     let rank = if spec.nodes > 1 { Rank::shell("", "") } else { Rank::Only };
     container["env"] = Value::Array(environment(spec, frame, &rank));
     Ok(around(spec, frame, container))
+}
+
+/// Where a RayJob's driver lies, in an annotation and in the head's file system. Between a RayJob's
+/// entrypoint and its program are two shells and a third way to quote; the name of a file means the same to all.
+const RAY_DRIVER: &str = "aictl.dev/ray-driver";
+const RAY_DRIVER_AT: (&str, &str) = ("/etc/aictl", "driver.py");
+
+/// What a RayJob runs on its head.
+pub fn ray_entrypoint() -> String {
+    let (directory, file) = RAY_DRIVER_AT;
+    format!("python3 {directory}/{file}")
+}
+
+/// What Ray counts of a node: cores and GPUs.
+pub fn ray_counts(spec: &JobSpec) -> (u64, u32) {
+    let gpus = if spec.gpu_share.is_some() { 1 } else { spec.gpus_per_node };
+    (spec.cpus.map_or(1, |cpus| cpus.cores()), gpus)
+}
+
+/// The node of Ray on which the driver runs, which starts the command on all.
+pub fn ray_head(spec: &JobSpec, frame: &Frame<'_>) -> Result<Value, QueueError> {
+    let mut head = ray_node(spec, frame)?;
+    let (cpus, gpus) = ray_counts(spec);
+    // Memory, kind of GPU, time and retries are Kubernetes' business here.
+    let (memory, gpu_type, time_s, retries) = (0.0, None, 0, 0);
+    let alone = spec.nodes == 1;
+    let told = Told { cpus: cpus as f64, gpus: f64::from(gpus), memory, gpu_type, time_s, retries, alone };
+    let variable = json!({"name": ray::SPEC, "value": ray::told(spec, &told)?});
+    let (directory, file) = RAY_DRIVER_AT;
+    let field = format!("metadata.annotations['{RAY_DRIVER}']");
+    let volume = json!({"name": "aictl", "downwardAPI": {"items": [{"path": file, "fieldRef": {"fieldPath": field}}]}});
+    head["metadata"]["annotations"][RAY_DRIVER] = json!(ray::DRIVER);
+    push(&mut head["spec"]["volumes"], volume);
+    let container = &mut head["spec"]["containers"][0];
+    push(&mut container["volumeMounts"], json!({"name": "aictl", "mountPath": directory}));
+    push(&mut container["env"], variable);
+    Ok(head)
+}
+
+/// Adds to a list that may not be there yet.
+fn push(list: &mut Value, item: Value) {
+    match list {
+        Value::Array(items) => items.push(item),
+        list => *list = json!([item]),
+    }
 }
 
 fn container(spec: &JobSpec, frame: &Frame<'_>) -> Result<Value, QueueError> {

@@ -1,5 +1,6 @@
 # Runs a command once on each of N Ray nodes, all at the same time or not at all. aictl passes this
-# text to Python as the entrypoint of a Ray job; AICTL_RAY_SPEC says what to run (JSON in base64).
+# text to Python as the entrypoint of a Ray job, or as a file to a RayJob's; AICTL_RAY_SPEC says what to
+# run (JSON in base64).
 # Each line of output is printed with its rank before it: "[0] words".
 #
 # A placement group holds one bundle a node. While it waits for them the job can be stopped at once,
@@ -8,6 +9,17 @@ import base64, ctypes, json, os, signal, socket, subprocess, sys, threading, tim
 
 spec = json.loads(base64.b64decode(os.environ.pop("AICTL_RAY_SPEC")))
 os.environ.pop("AICTL_RAY_DRIVER", None)
+
+if spec["alone"]:
+    # The only node is the job's own, and what the command does with Ray is its business.
+    os.environ.update(spec["env"])
+    try:
+        if spec["workdir"]:
+            os.chdir(spec["workdir"])
+        os.execvp(spec["words"][0], spec["words"])
+    except OSError as error:
+        print(f"aictl: cannot run {spec['words'][0]}: {error}", file=sys.stderr)
+        sys.exit(127 if isinstance(error, FileNotFoundError) else 126)
 
 import ray
 from ray.util.placement_group import placement_group

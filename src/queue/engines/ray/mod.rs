@@ -15,6 +15,7 @@ use crate::queue::{
     PlanForm, QueueError, QueueInfo, QuotaRow, Submitted, Target,
 };
 use api::{Cluster, RayJob};
+pub(super) use request::{DRIVER, SPEC, Told, told};
 
 /// A Ray cluster.
 pub(super) struct Ray {

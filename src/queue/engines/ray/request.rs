@@ -7,7 +7,9 @@ use super::api::{Cluster, Resources, key};
 use crate::queue::{GpuShare, JobSpec, QueueError};
 
 /// Starts the command on the nodes; see its own opening words.
-const DRIVER: &str = include_str!("driver.py");
+pub(in crate::queue::engines) const DRIVER: &str = include_str!("driver.py");
+/// The variable that tells it what to run.
+pub(in crate::queue::engines) const SPEC: &str = "AICTL_RAY_SPEC";
 /// Whatever Python the cluster's Ray runs in. Its environment variables may be long; the kernel
 /// gives each 128 KiB.
 const ENTRYPOINT: &str = r#"exec "$(command -v python || command -v python3)" -c "$AICTL_RAY_DRIVER""#;
@@ -88,25 +90,45 @@ pub(super) fn notes(spec: &JobSpec) -> Result<Vec<String>, QueueError> {
     Ok(notes)
 }
 
-/// The body of `POST /api/jobs/`.
-pub(super) fn body(spec: &JobSpec, user: &str) -> Result<Value, QueueError> {
-    let bundle = bundle(spec)?;
-    let amount = |name: &str| bundle.get(name).copied().unwrap_or_default();
+/// What the driver is told beside the command.
+pub(in crate::queue::engines) struct Told<'s> {
+    /// Cores of a node, as Ray counts them.
+    pub cpus: f64,
+    /// GPUs of a node, as Ray counts them.
+    pub gpus: f64,
+    /// Bytes of a node, as Ray counts them; 0 where it need not.
+    pub memory: f64,
+    /// The kind of GPU that Ray is to look for.
+    pub gpu_type: Option<&'s str>,
+    /// The time limit that the driver keeps, in seconds; 0 where something else does.
+    pub time_s: u64,
+    /// How often the driver starts it anew.
+    pub retries: u32,
+    /// The command takes the driver's place: it is the only one, on the only node.
+    pub alone: bool,
+}
+
+/// The value of [`SPEC`].
+///
+/// # Errors
+/// If it is too long for a variable.
+pub(in crate::queue::engines) fn told(spec: &JobSpec, told: &Told<'_>) -> Result<String, QueueError> {
     let run = json!({
         "id": submission_id(spec),
         "nodes": spec.nodes,
-        "cpus": amount("CPU"),
-        "gpus": amount("GPU"),
-        "memory": amount("memory"),
-        "gpu_type": spec.gpu_type.clone().unwrap_or_default(),
-        "time_s": spec.time.map_or(0, |time| time.0),
-        "retries": spec.retries,
+        "cpus": told.cpus,
+        "gpus": told.gpus,
+        "memory": told.memory,
+        "gpu_type": told.gpu_type.unwrap_or_default(),
+        "time_s": told.time_s,
+        "retries": told.retries,
         "processes": spec.processes_per_node(),
         "words": spec.words(),
         "env": spec.env,
         "workdir": spec.workdir,
+        "alone": told.alone,
     });
-    // In base64, since Ray fills in what looks like ${VARIABLES} in an environment.
+    // In base64, since Ray fills in what looks like ${VARIABLES} in an environment, and Kubernetes $(VARIABLES).
     let run = base64::engine::general_purpose::STANDARD.encode(run.to_string());
     if run.len() > LONGEST {
         return Err(QueueError::Invalid {
@@ -117,6 +139,25 @@ pub(super) fn body(spec: &JobSpec, user: &str) -> Result<Value, QueueError> {
             hint: "keep the script on a file system of the cluster and submit its path".to_owned(),
         });
     }
+    Ok(run)
+}
+
+/// The body of `POST /api/jobs/`.
+pub(super) fn body(spec: &JobSpec, user: &str) -> Result<Value, QueueError> {
+    let bundle = bundle(spec)?;
+    let amount = |name: &str| bundle.get(name).copied().unwrap_or_default();
+    let run = told(
+        spec,
+        &Told {
+            cpus: amount("CPU"),
+            gpus: amount("GPU"),
+            memory: amount("memory"),
+            gpu_type: spec.gpu_type.as_deref(),
+            time_s: spec.time.map_or(0, |time| time.0),
+            retries: spec.retries,
+            alone: false,
+        },
+    )?;
     let mut metadata = json!({
         "job_name": spec.name,
         key::ID: spec.id,
@@ -133,7 +174,7 @@ pub(super) fn body(spec: &JobSpec, user: &str) -> Result<Value, QueueError> {
         "entrypoint": ENTRYPOINT,
         "submission_id": submission_id(spec),
         "metadata": metadata,
-        "runtime_env": {"env_vars": {"AICTL_RAY_DRIVER": DRIVER, "AICTL_RAY_SPEC": run}},
+        "runtime_env": {"env_vars": {"AICTL_RAY_DRIVER": DRIVER, SPEC: run}},
     }))
 }
 
