@@ -23,6 +23,7 @@ mod queue_ray;
 mod queue_release;
 mod queue_slurm;
 mod queue_sync;
+mod queue_wait;
 mod remediate;
 mod report;
 mod shipping;

@@ -138,9 +138,17 @@ fn ray_job(place: &TestEnvironment, more: &[&str]) -> (String, serde_json::Value
     let file = place.write("driver.py", driver);
     let entrypoint = job["spec"]["entrypoint"].as_str().unwrap();
     let entrypoint = entrypoint.replace(&format!("{at}/{}", item["path"].as_str().unwrap()), file.to_str().unwrap());
-    let values = container["env"].as_array().unwrap().iter().filter(|item| item["value"].is_string());
-    let values = values.map(|item| (item["name"].as_str().unwrap().to_owned(), item["value"].clone()));
-    (entrypoint, serde_json::json!({"env_vars": values.collect::<serde_json::Map<_, _>>()}))
+    let mut values = serde_json::Map::new();
+    for item in container["env"].as_array().unwrap() {
+        // What stands before is filled in, as a kubelet does.
+        let mut value = item["value"].as_str().unwrap().to_owned();
+        for (name, known) in &values {
+            let known: &serde_json::Value = known;
+            value = value.replace(&format!("$({name})"), known.as_str().unwrap());
+        }
+        values.insert(item["name"].as_str().unwrap().to_owned(), value.into());
+    }
+    (entrypoint, serde_json::json!({ "env_vars": values }))
 }
 
 #[test]

@@ -350,7 +350,8 @@ PartitionName=cloud Nodes=c[1-2] State=UP
     });
     let (_, off) = run(&["--idle", "0s", "--min", "1"]);
     assert_eq!((&off["on"], &off["idle"], &off["cloud_nodes"]), (&1.into(), &1.into(), &2.into()), "{off:#}");
-    assert!(slurm.said("sinfo", &["--noheader", "--node", "--format=%N %T"]).contains(&format!("{stays} idle")));
+    let shown = slurm.said("scontrol", &["--oneliner", "show", "node", stays]);
+    assert!(shown.contains("State=IDLE+CLOUD") && !shown.contains("POWER"), "{shown}");
     // What waits next gets it back.
     slurm.said("sbatch", &["--parsable", "--partition=cloud", "--nodes=2", "--exclusive", "--wrap=sleep 1"]);
     let (_, back) = run(&["--max", "2"]);

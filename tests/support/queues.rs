@@ -140,7 +140,11 @@ pub async fn make(api: &Api<DynamicObject>, object: Value) -> DynamicObject {
     match object.data.get("status") {
         Some(status) => {
             let patch = json!({"status": status});
-            api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap()
+            match api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+                // A kind whose definition has no such subresource took the status with the rest.
+                Err(kube::Error::Api(said)) if said.code == 404 && made.data.get("status") == Some(status) => made,
+                patched => patched.unwrap(),
+            }
         }
         None => made,
     }
