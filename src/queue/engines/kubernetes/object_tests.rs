@@ -146,7 +146,9 @@ proptest! {
     fn an_object_keeps_what_the_spec_means(draft in specs(), (engine, shape) in places()) {
         // The word after which read_back looks for the command.
         prop_assume!(!draft.command.iter().any(|word| word == "aictl"));
-        let spec = Draft { shape: Some(shape), ..draft }.settle("job").unwrap();
+        // Plain Kubernetes has no queues.
+        let queue = draft.queue.clone().filter(|_| engine != EngineKind::Kubernetes);
+        let spec = Draft { shape: Some(shape), queue, ..draft }.settle("job").unwrap();
         let served = Served::published();
         let gpu = share::request(&spec, None).unwrap();
         let frame = Frame { engine, served: &served, namespace: "ns", gpu, node_labels: Vec::new() };
