@@ -352,6 +352,7 @@ impl Link {
         progress.next += 1;
         Ok(match news {
             News::Ended => Some(Ok(())),
+            News::Cut(why) => Some(Err(AgentError::Lost { node: self.node.clone(), why })),
             News::Failed(failure) => Some(Err(AgentError::Capture { node: self.node.clone(), failure })),
             news => {
                 self.tell(FromNode::News(news)).await;

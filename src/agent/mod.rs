@@ -1,7 +1,7 @@
 //! Profiles the processes of pods on their nodes and brings what is seen to one place, as one
 //! recording: the two ends of a stream, and the short-lived pod at its far end.
 //!
-//! Far end: `serve`, `work`, `outbox`, `connect` (host, profile, trace). Near end: `target`, `access`,
+//! Far end: `serve`, `work`, `flow`, `outbox`, `connect` (host, profile, trace). Near end: `target`, `access`,
 //! `pod`, `link`, `capture` (cluster, trace). `protocol` and `frame` are what both speak.
 //!
 //! Makes and removes pods of its own, in `pod` alone, and changes nothing else in a cluster: such a
@@ -12,6 +12,7 @@ mod capture;
 mod clock;
 mod connect;
 mod error;
+mod flow;
 mod frame;
 mod link;
 mod outbox;

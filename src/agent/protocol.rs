@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::trace::LayerStatus;
 
 /// Version of what is spoken here; both ends must have the same.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// How long the far end waits for a near end that is gone before it ends itself, in seconds.
 pub const PATIENCE_S: u64 = 60;
@@ -92,6 +92,8 @@ pub enum News {
     },
     /// The capture failed, or never began. Nothing comes after it.
     Failed(Failure),
+    /// As `Ended`, but sooner than the near end wished: why.
+    Cut(String),
     /// The capture is over, and all of it was sent. Nothing comes after it.
     Ended,
 }

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,8 @@ struct Shared {
     outbox: Outbox,
     /// The capture is to end.
     stop: AtomicBool,
+    /// Why, if it was not the near end that ended it.
+    cut: OnceLock<&'static str>,
     /// The near end has all.
     bye: AtomicBool,
     /// When the near end was last heard, ns.
@@ -48,6 +50,7 @@ pub fn serve(socket: &Path, deadline: Duration, patience: Duration, stop: &Atomi
     let shared = Arc::new(Shared {
         outbox: Outbox::default(),
         stop: AtomicBool::new(false),
+        cut: OnceLock::new(),
         bye: AtomicBool::new(false),
         heard_ns: AtomicU64::new(now_ns()),
         worker: Mutex::default(),
@@ -91,7 +94,9 @@ fn wait(shared: &Shared, deadline: Duration, patience: Duration, stop: &AtomicBo
         if Duration::from_nanos(silent_ns) > patience {
             return;
         }
-        if stop.load(Ordering::Relaxed) || begin.elapsed() > deadline {
+        let told = stop.load(Ordering::Relaxed);
+        if told || begin.elapsed() > deadline {
+            shared.cut.get_or_init(|| if told { "its pod was told to end" } else { "its time was up" });
             // What was recorded so far is sent, if somebody takes it.
             shared.stop.store(true, Ordering::Relaxed);
             ending.get_or_insert_with(Instant::now);
@@ -181,7 +186,7 @@ fn begin(order: Order, shared: &Arc<Shared>) -> io::Result<()> {
     let working = Arc::clone(shared);
     let worker = thread::Builder::new()
         .name("capture".to_owned())
-        .spawn(move || work::run(&order, &working.outbox, &working.stop))?;
+        .spawn(move || work::run(&order, &working.outbox, &working.stop, &working.cut))?;
     *shared.worker.lock().unwrap_or_else(PoisonError::into_inner) = Some(worker);
     Ok(())
 }

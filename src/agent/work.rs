@@ -1,19 +1,22 @@
 //! The capture at the far end: from containers to processes, from events to messages.
 
 use std::io::{self, Write};
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::DeflateEncoder;
 use regex::Regex;
+use rustc_hash::FxHashSet;
 
+use super::flow::{Flow, RANK_BYTES_S};
 use super::frame::kind;
 use super::outbox::Outbox;
 use super::protocol::{Failure, News, Order};
 use crate::host::{container, gpu_holders, process};
 use crate::profile::{CaptureError, CaptureOptions, CaptureProgress, Layers, capture, rank_of};
-use crate::trace::{CaptureMeta, Event, Layer, Place, RelayWriter, Sink, SliceEvent, TrackDef, TrackRef};
+use crate::trace::{CaptureMeta, Event, Layer, Place, RelayWriter, Sink, SliceEvent, Thinned, TrackDef, TrackRef};
 
 /// Events go out in runs of about this size …
 const RUN: usize = 64 << 10;
@@ -26,10 +29,11 @@ const TRIES: u32 = 5;
 /// Which GPUs are held is looked up with every so many notes (one a second).
 const GPUS: u32 = 8;
 
-/// Captures as ordered; its last message is how it ended.
-pub fn run(order: &Order, outbox: &Outbox, stop: &AtomicBool) {
+/// Captures as ordered; its last message is how it ended. `cut` says why, where `stop` was not the near
+/// end's wish.
+pub fn run(order: &Order, outbox: &Outbox, stop: &AtomicBool, cut: &OnceLock<&'static str>) {
     let last = match try_run(order, outbox, stop) {
-        Ok(()) => News::Ended,
+        Ok(()) => cut.get().map_or(News::Ended, |why| News::Cut((*why).to_owned())),
         Err(failure) => News::Failed(failure),
     };
     tell(outbox, &last);
@@ -159,6 +163,11 @@ struct StreamSink<'o> {
     ranks: Vec<Option<u32>>,
     places: Vec<Place>,
     unsent: u64,
+    flow: Flow,
+    /// Ranks seen: each may send its share.
+    seen: FxHashSet<u32>,
+    /// When the first event was left out to hold that, ns.
+    thinned_ns: Option<u64>,
     notes: u32,
     pushed: Instant,
     since_look: u32,
@@ -175,6 +184,9 @@ impl<'o> StreamSink<'o> {
             ranks,
             places: Vec::new(),
             unsent: 0,
+            flow: Flow::new(RANK_BYTES_S * order.containers.len().max(1) as f64, Instant::now()),
+            seen: FxHashSet::default(),
+            thinned_ns: None,
             notes: 0,
             pushed: Instant::now(),
             since_look: 0,
@@ -197,7 +209,9 @@ impl<'o> StreamSink<'o> {
         let mut packed = DeflateEncoder::new(Vec::new(), Compression::fast());
         // Into memory, which takes all.
         if packed.write_all(&self.relay.take()).is_ok() {
-            self.outbox.push(kind::EVENTS, &packed.finish().unwrap_or_default());
+            let packed = packed.finish().unwrap_or_default();
+            self.outbox.push(kind::EVENTS, &packed);
+            self.flow.sent(packed.len(), self.pushed);
         }
     }
 
@@ -212,11 +226,38 @@ impl<'o> StreamSink<'o> {
         result
     }
 
-    /// Whether there is room for an event; counts it if not.
-    fn has_room(&mut self) -> bool {
-        let full = self.outbox.is_full();
-        self.unsent += u64::from(full);
-        !full
+    /// Whether an event goes out; counts it if not.
+    fn goes(&mut self, ts_ns: u64, duration_ns: u64) -> bool {
+        let admitted = self.flow.admits(duration_ns);
+        if admitted && !self.outbox.is_full() {
+            return true;
+        }
+        self.unsent += 1;
+        if !admitted {
+            self.thinned_ns.get_or_insert(ts_ns);
+        }
+        // While nothing goes out, nothing else looks at the clock.
+        self.since_look += 1;
+        if self.since_look >= LOOK {
+            self.since_look = 0;
+            self.flow.sent(0, Instant::now());
+        }
+        false
+    }
+
+    /// What was left out to hold the rate, for the report.
+    fn thinned(&self) -> Option<Thinned> {
+        let which = match self.flow.longest_ns() / 1000 {
+            0 => "some slices".to_owned(),
+            least_us => format!("slices shorter than {least_us} us"),
+        };
+        Some(Thinned {
+            probe: format!("stream: {which}"),
+            action: format!("left out: a rank may send {:.0} MB/s", RANK_BYTES_S / 1e6),
+            ts_ns: self.thinned_ns?,
+            hits_per_s: 0.0,
+            cost_share: 0.0,
+        })
     }
 }
 
@@ -229,6 +270,9 @@ impl Sink for StreamSink<'_> {
             self.places.push(Place { pid, pod, container, gpus: gpu_holders::held_by(pid), ..Place::default() });
         }
         let rank = rank.or_else(|| container.and_then(|index| self.ranks.get(index).copied().flatten()));
+        self.seen.extend(rank);
+        let ranks = self.seen.len().max(self.order.containers.len()).max(1);
+        self.flow.set(RANK_BYTES_S * ranks as f64);
         let result = self.relay.process(pid, name, cmdline, rank);
         self.added(result)
     }
@@ -242,14 +286,15 @@ impl Sink for StreamSink<'_> {
     }
 
     fn slice(&mut self, track: TrackRef, slice: &SliceEvent<'_>) -> io::Result<()> {
-        if !self.has_room() {
+        if !self.goes(slice.start_ns, slice.dur_ns) {
             return Ok(());
         }
         let result = self.relay.slice(track, slice);
         self.added(result)
     }
 
-    // A begin without its end, or an end without its begin, would be paired wrongly: both always go.
+    // A begin without its end, or an end without its begin, would be paired wrongly: both always go. They
+    // are Python's frames, whose number the rate of the samples bounds.
     fn begin(&mut self, track: TrackRef, event: &Event<'_>) -> io::Result<()> {
         let result = self.relay.begin(track, event);
         self.added(result)
@@ -261,7 +306,7 @@ impl Sink for StreamSink<'_> {
     }
 
     fn instant(&mut self, track: TrackRef, event: &Event<'_>) -> io::Result<()> {
-        if !self.has_room() {
+        if !self.goes(event.ts_ns, 0) {
             return Ok(());
         }
         let result = self.relay.instant(track, event);
@@ -269,7 +314,7 @@ impl Sink for StreamSink<'_> {
     }
 
     fn counter(&mut self, track: TrackRef, ts_ns: u64, value: f64) -> io::Result<()> {
-        if !self.has_room() {
+        if !self.goes(ts_ns, u64::MAX) {
             return Ok(());
         }
         let result = self.relay.counter(track, ts_ns, value);
@@ -289,6 +334,7 @@ impl Sink for StreamSink<'_> {
         let mut notes = meta.clone();
         notes.places.clone_from(&self.places);
         notes.lost.unsent = self.unsent;
+        notes.thinned.extend(self.thinned());
         let result = self.relay.meta(ts_ns, &notes);
         self.added(result)
     }
@@ -301,5 +347,32 @@ impl Sink for StreamSink<'_> {
     fn finish(&mut self) -> io::Result<()> {
         self.push();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rank_that_sends_too_much_is_thinned_and_that_is_said() {
+        let (order, outbox) = (Order::default(), Outbox::default());
+        let mut sink = StreamSink::new(&order, Vec::new(), &outbox);
+        // A thousandth of the real limit, so that it is met at once.
+        sink.flow = Flow::new(5e3, Instant::now());
+        let (pid, tid) = (Some(1), Some(1));
+        let track = sink.track(TrackDef { pid, tid, name: "", layer: Layer::Syscall, counter_unit: None }).unwrap();
+        for number in 0..200_000u64 {
+            let name = format!("call {}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let slice =
+                SliceEvent { start_ns: number * 100, dur_ns: 50, name: &name, args: &[], flow: 0, estimate: false };
+            sink.slice(track, &slice).unwrap();
+        }
+        sink.meta(20_000_000, &CaptureMeta::default()).unwrap();
+        sink.finish().unwrap();
+        assert!(sink.unsent > 100_000, "{}", sink.unsent);
+        let thinned = sink.thinned().unwrap();
+        assert!(thinned.action.contains("5 MB/s") && thinned.ts_ns > 0, "{thinned:?}");
+        assert!(!outbox.is_full());
     }
 }

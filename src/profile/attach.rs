@@ -6,21 +6,21 @@ use super::CaptureError;
 use super::Layers;
 use super::loader::{Group, Target, load_once, program_error};
 use super::pricing::{Pricing, call_ns};
-use super::probes::Probes;
+use super::probes::{Early, Probes};
 use super::python::Sampler;
 use super::session::{Followed, Session, nanos, now_ns};
 use crate::host::{maps, process};
 use crate::trace::{Layer, LayerState};
 
 impl Session<'_> {
-    pub(super) fn load_probes(&mut self) -> Result<(), CaptureError> {
+    pub(super) fn load_probes(&mut self, early: Option<Early>) -> Result<(), CaptureError> {
         let layers = self.options.layers;
         if ![Layer::Torch, Layer::Cuda, Layer::Nccl].into_iter().any(|l| layers.has(l)) {
             return Ok(());
         }
         let cache = self.options.cache_dir.clone();
         let kernel = &self.kernel;
-        let probes = Probes::load(&|name| kernel.map_fd(name), layers, cache)?;
+        let probes = Probes::load(&|name| kernel.map_fd(name), layers, cache, early)?;
         let hit = probes.calibrate();
         self.probes = Some(probes);
         self.budget.meter.prices.set_probes(hit.probe_ns, hit.return_ns);

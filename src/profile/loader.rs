@@ -87,11 +87,18 @@ pub(crate) struct Kernel {
 impl Kernel {
     /// Loads the object and makes its maps; attaches nothing yet.
     pub fn load() -> Result<Kernel, CaptureError> {
-        let btf = Btf::from_sys_fs().map_err(|error| match std::fs::metadata("/sys/kernel/btf/vmlinux") {
+        // A loader reads the kernel's types itself, and attaching needs them as well: it can't be asked for
+        // its own. At the same time they cost one's time.
+        let (btf, mut loader) = std::thread::scope(|scope| {
+            let reading = scope.spawn(Btf::from_sys_fs);
+            let loader = EbpfLoader::new();
+            (reading.join().unwrap_or_else(|_| Btf::from_sys_fs()), loader)
+        });
+        let btf = btf.map_err(|error| match std::fs::metadata("/sys/kernel/btf/vmlinux") {
             Ok(_) => CaptureError::Refused { what: "its own BTF".to_owned(), source: Box::new(error) },
             Err(_) => CaptureError::KernelLacks { what: "BTF (/sys/kernel/btf/vmlinux)".to_owned() },
         })?;
-        let ebpf = EbpfLoader::new()
+        let ebpf = loader
             .btf(Some(&btf))
             // Task storage is no map type that aya wraps; only the programs use it.
             .allow_unsupported_maps()

@@ -8,7 +8,7 @@ use super::budget::Budget;
 use super::convert::{IoLayer, Sched, Totals};
 use super::loader::{Group, Kernel, Settings};
 use super::output::Output;
-use super::probes::Probes;
+use super::probes::{Early, Probes};
 use super::python::{Pythons, Sampler};
 use super::rings::Rings;
 use super::{CaptureError, CaptureOptions, CaptureProgress};
@@ -66,6 +66,7 @@ pub(crate) fn now_ns() -> u64 {
 impl<'s> Session<'s> {
     /// Loads the programs and attaches them to the targets and their forks.
     pub fn attach(options: &CaptureOptions, sink: &'s mut dyn Sink) -> Result<(Session<'s>, Rings), CaptureError> {
+        let early = Early::start(options);
         let mut kernel = Kernel::load()?;
         let start_ns = now_ns();
         let settings = settings(options, start_ns);
@@ -107,7 +108,7 @@ impl<'s> Session<'s> {
             last_look_ns: start_ns,
             wait_stacks_seen: (0, 0),
         };
-        session.load_probes()?;
+        session.load_probes(early)?;
         session.attach_all()?;
         Ok((session, rings))
     }

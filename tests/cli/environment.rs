@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
@@ -96,7 +97,9 @@ impl fmt::Display for Ran {
     }
 }
 
-/// The program under test.
+/// The program under test: `AICTL_TEST_BINARY`, such as a release build that is measured, or cargo's.
 pub fn binary() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_aictl"))
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    let given = || std::env::var_os("AICTL_TEST_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_aictl").into(), Into::into);
+    BINARY.get_or_init(given)
 }

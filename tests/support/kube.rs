@@ -8,8 +8,8 @@ use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::{program, require};
@@ -19,6 +19,10 @@ pub struct Kube {
     directory: PathBuf,
     port: u16,
     count: AtomicU32,
+    /// The API server's program and arguments, and its process.
+    program: PathBuf,
+    arguments: Vec<String>,
+    server: Mutex<Child>,
 }
 
 /// The token of a user who may do all.
@@ -38,6 +42,33 @@ impl Kube {
     pub fn apart() -> Option<&'static Kube> {
         static KUBE: OnceLock<Option<Kube>> = OnceLock::new();
         Kube::of(&KUBE, "apart")
+    }
+
+    /// One that may be restarted under those who use it: its tests, and no others.
+    pub fn restarting() -> Option<&'static Kube> {
+        static KUBE: OnceLock<Option<Kube>> = OnceLock::new();
+        Kube::of(&KUBE, "restarting")
+    }
+
+    /// Kills the API server, and starts it again a moment later; what it has stored stays.
+    pub fn restart(&'static self) {
+        {
+            let mut server = self.server.lock().unwrap();
+            server.kill().unwrap();
+            server.wait().unwrap();
+        }
+        std::thread::sleep(Duration::from_secs(1));
+        let (send, receive) = std::sync::mpsc::channel();
+        // As in `of`: it ends with the thread that started it.
+        std::thread::spawn(move || {
+            let log = self.directory.join("apiserver-again.log");
+            send.send(spawn(Command::new(&self.program).args(&self.arguments), &log)).unwrap();
+            loop {
+                std::thread::park();
+            }
+        });
+        *self.server.lock().unwrap() = receive.recv().unwrap();
+        self.wait();
     }
 
     fn of(cell: &'static OnceLock<Option<Kube>>, name: &'static str) -> Option<&'static Kube> {
@@ -101,38 +132,42 @@ impl Kube {
             true => &["--feature-gates=DRADeviceTaintRules=true", "--runtime-config=resource.k8s.io/v1beta2=true"],
             false => &[],
         };
-        spawn(
-            Command::new(apiserver).args(taints).args([
-                "--bind-address=127.0.0.1",
-                "--advertise-address=127.0.0.1",
-                &format!("--secure-port={port}"),
-                &format!("--etcd-servers={etcd_url}"),
-                &format!("--cert-dir={}", at("certs")),
-                &format!("--token-auth-file={}", at("tokens.csv")),
-                "--authorization-mode=Node,RBAC",
-                "--service-account-issuer=https://kubernetes.default.svc",
-                &format!("--service-account-key-file={key}"),
-                &format!("--service-account-signing-key-file={key}"),
-                "--service-cluster-ip-range=10.0.0.0/24",
-                // Without its controller no namespace has the account that pods are given.
-                "--disable-admission-plugins=ServiceAccount",
-                "--allow-privileged=true",
-                "--enable-aggregator-routing=false",
-                "--v=0",
-            ]),
-            &directory.join("apiserver.log"),
-        );
-        let kube = Kube { directory, port, count: AtomicU32::new(0) };
+        let arguments = [
+            "--bind-address=127.0.0.1",
+            "--advertise-address=127.0.0.1",
+            &format!("--secure-port={port}"),
+            &format!("--etcd-servers={etcd_url}"),
+            &format!("--cert-dir={}", at("certs")),
+            &format!("--token-auth-file={}", at("tokens.csv")),
+            "--authorization-mode=Node,RBAC",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            &format!("--service-account-key-file={key}"),
+            &format!("--service-account-signing-key-file={key}"),
+            "--service-cluster-ip-range=10.0.0.0/24",
+            // Without its controller no namespace has the account that pods are given.
+            "--disable-admission-plugins=ServiceAccount",
+            "--allow-privileged=true",
+            "--enable-aggregator-routing=false",
+            "--v=0",
+        ];
+        let arguments: Vec<String> = taints.iter().chain(&arguments).map(|argument| (*argument).to_owned()).collect();
+        let server = spawn(Command::new(apiserver).args(&arguments), &directory.join("apiserver.log"));
+        let (program, server) = (apiserver.to_owned(), Mutex::new(server));
+        let kube = Kube { directory, port, count: AtomicU32::new(0), program, arguments, server };
+        kube.wait();
+        kube
+    }
+
+    fn wait(&self) {
         let begin = Instant::now();
-        while !kube.is_ready() {
+        while !self.is_ready() {
             assert!(
                 begin.elapsed() < Duration::from_secs(120),
                 "the API server is not ready:\n{}",
-                fs::read_to_string(kube.directory.join("apiserver.log")).unwrap_or_default()
+                fs::read_to_string(self.directory.join("apiserver.log")).unwrap_or_default()
             );
             std::thread::sleep(Duration::from_millis(100));
         }
-        kube
     }
 
     fn is_ready(&self) -> bool {

@@ -10,7 +10,8 @@ PROGRAM is `aictl` there. `exec` is spoken as the API server speaks it to kubele
 
 Prints its port. Commands on stdin, a line each: `drop` cuts all connections of `exec`; `refuse` and
 `accept` set whether new ones are taken; `evict NAME` ends a pod as the kubelet does under pressure;
-`kill NAME` kills its container. Ends, with all it started, at the end of stdin.
+`kill NAME` kills its container; `patience SECONDS` is how long agents started from now on wait for
+a near end that is gone (a minute in life). Ends, with all it started, at the end of stdin.
 """
 
 import hashlib
@@ -62,6 +63,7 @@ def set_status(pod, status):
 ALL = ["CAP_" + c for c in ["BPF", "PERFMON", "SYS_PTRACE", "SYS_ADMIN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "KILL"]]
 runc = ["runc", "--root", os.path.join(directory, "runc")]
 running = {}
+patience = []
 
 
 class Container:
@@ -101,7 +103,7 @@ class Container:
             "ociVersion": "1.0.2",
             "process": {
                 "user": {"uid": security.get("runAsUser", 0), "gid": security.get("runAsUser", 0)},
-                "args": container["command"],
+                "args": container["command"] + (patience if "serve" in container["command"] else []),
                 "env": environment,
                 "cwd": "/",
                 "capabilities": {k: capabilities for k in ["bounding", "effective", "permitted"]},
@@ -439,6 +441,8 @@ for line in sys.stdin:
     elif words[0] == "evict":
         for container in named:
             fail(container, "Evicted", "The node was low on resource: memory.")
+    elif words[0] == "patience":
+        patience = ["--patience", words[1]]
     elif words[0] == "kill":
         for container in named:
             container.end()

@@ -110,7 +110,7 @@ impl Symbols {
                 return None;
             }
             let rest = self.names.get(raw.name as usize..)?;
-            let name = rest.get(..rest.iter().position(|b| *b == 0)?)?;
+            let name = rest.get(..memchr::memchr(0, rest)?)?;
             let name = std::str::from_utf8(name).ok()?;
             let kind = raw.info & 15;
             // STT_FUNC and STT_GNU_IFUNC; an ifunc's address is its resolver's, of no use here.
@@ -137,16 +137,7 @@ impl Symbols {
 
 /// Whether `needle` occurs in `hay`.
 pub(crate) fn contains(hay: &[u8], needle: &[u8]) -> bool {
-    let Some(&last) = needle.last() else { return true };
-    let mut at = needle.len() - 1;
-    while let Some(found) = hay.get(at..).and_then(|rest| rest.iter().position(|b| *b == last)) {
-        let end = at + found + 1;
-        if hay[end - needle.len()..end] == *needle {
-            return true;
-        }
-        at = end;
-    }
-    false
+    memchr::memmem::find(hay, needle).is_some()
 }
 
 /// An open ELF file.
@@ -173,9 +164,12 @@ impl Elf {
             }
         }
         if header.section_offset != 0 {
-            for i in 0..u64::from(header.section_count) {
-                elf.sections.push(read_one(&elf.file, header.section_offset + i * u64::from(header.section_size))?);
-            }
+            // At once: a process has hundreds of libraries, and each has dozens of sections.
+            let size = usize::from(header.section_size);
+            let mut table = vec![0; size * usize::from(header.section_count)];
+            elf.file.read_exact_at(&mut table, header.section_offset)?;
+            let whole = |raw: &[u8]| raw.get(..size_of::<Section>()).map(bytemuck::pod_read_unaligned);
+            elf.sections = table.chunks_exact(size.max(1)).map_while(whole).collect();
         }
         if let Some(names) = elf.sections.get(usize::from(header.names)) {
             elf.names = elf.section_bytes(names)?;

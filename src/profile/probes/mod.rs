@@ -8,6 +8,7 @@ mod cache;
 mod calibrate;
 mod calls;
 mod cuda;
+mod early;
 mod elf;
 mod gpu;
 mod kernel_name;
@@ -37,6 +38,7 @@ use scope::Scopes;
 use spaces::Spaces;
 
 pub(crate) use calibrate::HitCost;
+pub(crate) use early::Early;
 
 impl Drop for Probes {
     fn drop(&mut self) {
@@ -76,6 +78,9 @@ pub(crate) struct Probes {
     multi: Multi,
     layers: Layers,
     cache_dir: Option<PathBuf>,
+    /// What was looked for beforehand, until it is asked for.
+    early: Option<Early>,
+    found: early::Found,
     /// Files probed, each for one process or for all.
     seen: FxHashSet<((u64, u64), Option<u32>)>,
     /// Files with nothing to probe.
@@ -103,12 +108,15 @@ impl Probes {
         shared: &dyn Fn(&str) -> Option<BorrowedFd<'m>>,
         layers: Layers,
         cache_dir: Option<PathBuf>,
+        early: Option<Early>,
     ) -> Result<Probes, CaptureError> {
         let own = |name: &str| -> Option<OwnedFd> { shared(name).and_then(|fd| fd.try_clone_to_owned().ok()) };
         Ok(Probes {
             multi: Multi::load(OBJECT, &own)?,
             layers,
             cache_dir,
+            early,
+            found: early::Found::default(),
             seen: FxHashSet::default(),
             barren: FxHashSet::default(),
             scans: FxHashMap::default(),
@@ -190,13 +198,20 @@ impl Probes {
 
     /// Probes PyTorch, if it is in this file; says whether it is.
     fn attach_torch(&mut self, elf: &elf::Elf, name: &str, file: (u64, u64), scope: Option<u32>) -> io::Result<bool> {
-        if !(self.layers.has(Layer::Torch) || self.layers.has(Layer::Nccl)) {
+        if !early::is_wanted(self.layers) {
             return Ok(false);
+        }
+        if let Some(early) = self.early.take() {
+            self.found = early.join();
         }
         let scan = match self.scans.get(&file) {
             Some(scan) => scan.clone(),
             None => {
-                let Some(scan) = self.scan_torch(elf)? else { return Ok(false) };
+                let scan = match self.found.remove(&file) {
+                    Some(found) => found,
+                    None => early::scan(self.cache_dir.as_deref(), elf)?,
+                };
+                let Some(scan) = scan else { return Ok(false) };
                 self.scans.entry(file).or_insert(Rc::new(scan)).clone()
             }
         };
@@ -207,20 +222,6 @@ impl Probes {
         ));
         self.torch.attach(&self.multi, self.layers, Place::new(elf.file().try_clone()?, scope)?, scan)?;
         Ok(true)
-    }
-
-    /// What there is to probe, from the last capture of this library if it was kept.
-    fn scan_torch(&self, elf: &elf::Elf) -> io::Result<Option<torch::TorchScan>> {
-        let Some(dir) = &self.cache_dir else { return torch::scan(elf) };
-        if let Some(kept) = cache::load(dir, elf) {
-            return Ok(Some(kept));
-        }
-        let scan = torch::scan(elf)?;
-        if let Some(scan) = &scan {
-            // A cache that can't be written only costs time, the next time.
-            let _ = cache::store(dir, elf, scan);
-        }
-        Ok(scan)
     }
 
     /// The state of the layers probed here, of those asked for.

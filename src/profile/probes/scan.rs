@@ -49,7 +49,7 @@ pub(crate) fn shape(code: &[u8], address: u64) -> Option<Shape> {
     if function.cut {
         ends.clear();
     }
-    let exit = function.exit(&ends).map(|i| function.site(i, &deltas));
+    let exit = function.exit(&ends, &reached).map(|i| function.site(i, &deltas));
     Some(Shape { entry, exit, ends: ends.iter().map(|&i| function.site(i, &deltas)).collect() })
 }
 
@@ -59,6 +59,8 @@ struct Function<'a> {
     code: Vec<Instruction>,
     /// Index of the instruction at an offset, plus one.
     at: Vec<u16>,
+    /// Where control may go next inside the function.
+    next: Vec<[Option<u16>; 2]>,
     /// Something could not be decoded, and what follows it is not known.
     cut: bool,
 }
@@ -81,7 +83,12 @@ impl<'a> Function<'a> {
             code.push(instruction);
             at[offset] = u16::try_from(code.len()).ok()?;
         }
-        (!code.is_empty()).then_some(Function { bytes, address, code, at, cut })
+        if code.is_empty() {
+            return None;
+        }
+        let mut function = Function { bytes, address, code, at, next: Vec::new(), cut };
+        function.next = (0..function.code.len()).map(|i| function.ways(i)).collect();
+        Some(function)
     }
 
     fn index_of(&self, target: u64) -> Option<usize> {
@@ -92,16 +99,26 @@ impl<'a> Function<'a> {
         }
     }
 
-    /// Where control may go next inside the function.
-    fn successors(&self, i: usize) -> [Option<usize>; 2] {
+    /// Instructions that may follow one.
+    fn successors(&self, i: usize) -> impl Iterator<Item = usize> + '_ {
+        self.next[i].iter().flatten().map(|next| usize::from(*next))
+    }
+
+    fn ways(&self, i: usize) -> [Option<u16>; 2] {
         let instruction = &self.code[i];
         let next = (i + 1 < self.code.len()).then_some(i + 1);
-        match instruction.flow_control() {
+        let ways = match instruction.flow_control() {
             FlowControl::ConditionalBranch => [next, self.index_of(instruction.near_branch_target())],
             FlowControl::UnconditionalBranch => [self.index_of(instruction.near_branch_target()), None],
             FlowControl::Return | FlowControl::IndirectBranch | FlowControl::Exception => [None, None],
             _ => [next, None],
-        }
+        };
+        // There are fewer instructions than bytes, which are at most MOST_CODE.
+        ways.map(|way| way.and_then(|way| u16::try_from(way).ok()))
+    }
+
+    fn is_call(&self, i: usize) -> bool {
+        matches!(self.code[i].flow_control(), FlowControl::Call | FlowControl::IndirectCall)
     }
 
     fn raw(&self, i: usize) -> &[u8] {
@@ -197,7 +214,7 @@ impl<'a> Function<'a> {
                 _ if first.full_register() == Register::RBP => after.bp = None,
                 _ => {}
             }
-            todo.extend(self.successors(i).into_iter().flatten().map(|next| (next, after)));
+            todo.extend(self.successors(i).map(|next| (next, after)));
         }
         states.into_iter().map(|s| s.and_then(|s| s.sp)).collect()
     }
@@ -253,7 +270,7 @@ impl<'a> Function<'a> {
         }
     }
 
-    fn exit(&self, ends: &[usize]) -> Option<usize> {
+    fn exit(&self, ends: &[usize], all: &[bool]) -> Option<usize> {
         // A jump through a table leads we don't know where.
         if self
             .code
@@ -263,23 +280,20 @@ impl<'a> Function<'a> {
         {
             return None;
         }
-        let all = self.reach(&[0], None, false);
         if ends.is_empty() {
             return None;
         }
         let without_calls = self.reach(&[0], None, true);
+        let quick = self.lead_quietly_to(ends);
         let mut found: Vec<(usize, Vec<bool>)> = Vec::new();
         for i in (0..self.code.len()).rev() {
             if !all[i] || without_calls[i] || !self.emulated(i) {
                 continue;
             }
-            let next: Vec<usize> = self.successors(i).into_iter().flatten().collect();
+            let next: Vec<usize> = self.successors(i).collect();
             // An emulated tail jump is an end itself.
-            if !ends.contains(&i) {
-                let quick = self.reach(&next, None, true);
-                if !ends.iter().any(|&e| quick[e]) {
-                    continue;
-                }
+            if !ends.contains(&i) && !next.iter().any(|&next| quick[next]) {
+                continue;
             }
             let after = self.reach(&next, None, false);
             if after[i] {
@@ -304,11 +318,29 @@ impl<'a> Function<'a> {
             if std::mem::replace(&mut seen[i], true) {
                 continue;
             }
-            let calls = matches!(self.code[i].flow_control(), FlowControl::Call | FlowControl::IndirectCall);
-            if quietly && calls {
+            if quietly && self.is_call(i) {
                 continue;
             }
-            todo.extend(self.successors(i).into_iter().flatten().filter(|n| Some(*n) != barred && !seen[*n]));
+            todo.extend(self.successors(i).filter(|n| Some(*n) != barred && !seen[*n]));
+        }
+        seen
+    }
+
+    /// From where one of `ends` is reached without passing a call; the ends themselves included.
+    fn lead_quietly_to(&self, ends: &[usize]) -> Vec<bool> {
+        // One way back from the ends, where a search from each instruction would take the square of it.
+        let mut before: Vec<Vec<u16>> = vec![Vec::new(); self.code.len()];
+        for i in (0..self.code.len()).filter(|i| !self.is_call(*i)) {
+            for next in self.successors(i) {
+                before[next].extend(u16::try_from(i));
+            }
+        }
+        let mut seen = vec![false; self.code.len()];
+        let mut todo: Vec<usize> = ends.to_vec();
+        while let Some(i) = todo.pop() {
+            if !std::mem::replace(&mut seen[i], true) {
+                todo.extend(before[i].iter().map(|i| usize::from(*i)));
+            }
         }
         seen
     }

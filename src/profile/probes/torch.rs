@@ -240,16 +240,12 @@ fn mark(elf: &Elf, role: Role, shape: &Shape) -> Option<Mark> {
 fn base_names(constants: &[u8]) -> FxHashSet<String> {
     const PREFIX: &[u8] = b"aten::";
     let mut names = FxHashSet::default();
-    let mut rest = constants;
-    while let Some(colon) = rest.windows(2).position(|w| w == b"::") {
-        let (before, after) = rest.split_at(colon + 2);
-        rest = after;
-        if before.ends_with(PREFIX) {
-            let end = after.iter().position(|b| !(b.is_ascii_alphanumeric() || *b == b'_')).unwrap_or(after.len());
-            let name = std::str::from_utf8(&after[..end]).unwrap_or_default();
-            if !name.is_empty() && !names.contains(name) {
-                names.insert(name.to_owned());
-            }
+    for at in memchr::memmem::find_iter(constants, PREFIX) {
+        let after = constants.get(at + PREFIX.len()..).unwrap_or_default();
+        let end = after.iter().position(|b| !(b.is_ascii_alphanumeric() || *b == b'_')).unwrap_or(after.len());
+        let name = std::str::from_utf8(&after[..end]).unwrap_or_default();
+        if !name.is_empty() && !names.contains(name) {
+            names.insert(name.to_owned());
         }
     }
     names

@@ -1,6 +1,10 @@
 //! `aictl profile` of pods: a real API server, real containers, real eBPF; a kubelet of the tests'
 //! own (support/node.py).
 
+mod faults;
+mod rights;
+mod targets;
+
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
@@ -37,11 +41,15 @@ struct Scene {
 
 impl Scene {
     fn new(name: &str) -> Option<Scene> {
-        let kube = Kube::shared()?;
+        Some(Scene::at(Kube::shared()?, name))
+    }
+
+    /// At a server other than the shared one.
+    fn at(kube: &'static Kube, name: &str) -> Scene {
         let place = TestEnvironment::new();
         let namespace = kube.namespace(name);
         place.write("kubeconfig", kube.kubeconfig(&namespace));
-        Some(Scene { kube, place, namespace })
+        Scene { kube, place, namespace }
     }
 
     fn command(&self, arguments: &[&str]) -> std::process::Command {
@@ -74,6 +82,12 @@ impl Scene {
 
     /// Waits until an agent is there and captures into a file; gives its pod's name.
     fn wait_for_agent(&self, node: &Node) -> String {
+        self.wait_for_data(node);
+        node.agents(&self.namespace).first().unwrap().clone()
+    }
+
+    /// Waits until something is recorded.
+    fn wait_for_data(&self, node: &Node) {
         let begin = Instant::now();
         // The file is written from the moment the probes are in place.
         let begun = || std::fs::metadata(self.place.path("run.pftrace")).is_ok_and(|data| data.len() > 0);
@@ -81,7 +95,6 @@ impl Scene {
             assert!(begin.elapsed() < Duration::from_secs(60), "no agent: {}", node.log("node"));
             std::thread::sleep(Duration::from_millis(50));
         }
-        node.agents(&self.namespace).first().unwrap().clone()
     }
 
     /// Pod security of the namespace.
@@ -263,10 +276,16 @@ fn what_keeps_an_agent_from_starting_is_said() {
     node.wait_for_no_agent(&scene.namespace);
 
     // Pod security admission, as clusters have it that care.
-    scene.label("baseline");
-    let ran = scene.run(&["train-0", "-d", "1s"]);
-    assert!(ran.status == Some(4) && ran.stderr.contains("violates PodSecurity \"baseline"), "{ran}");
-    assert!(ran.stderr.contains("--agent-namespace") && ran.stderr.contains("--agent daemonset"), "{ran}");
+    for level in ["baseline", "restricted"] {
+        scene.label(level);
+        let ran = scene.run(&["train-0", "-d", "1s", "-w", "run.pftrace"]);
+        assert!(ran.status == Some(4) && ran.stderr.contains(&format!("violates PodSecurity \"{level}")), "{ran}");
+        assert!(ran.stderr.contains("--agent-namespace") && ran.stderr.contains("--agent daemonset"), "{ran}");
+        let label =
+            format!("kubectl label namespace {} pod-security.kubernetes.io/enforce=privileged", scene.namespace);
+        assert!(ran.stderr.replace('\n', " ").contains(&label), "{ran}");
+        assert!(!scene.place.path("run.pftrace").exists() && node.agents(&scene.namespace).is_empty(), "{ran}");
+    }
     let other = scene.kube.namespace("agents");
     let ran =
         scene.run(&[&["train-0", "-d", "1s", "--agent-namespace", &other, "-w", "o.pftrace"], &QUICK[..]].concat());
@@ -343,7 +362,10 @@ fn the_straggler_of_a_job_on_two_nodes_is_named_with_its_node() {
     }
     // PyTorch takes seconds to load.
     std::thread::sleep(Duration::from_secs(6));
-    let ran = scene.run(&["job/train", "-d", "4s", "-w", "run.pftrace", "--layers", "sched,syscall,python,torch"]);
+    let ran =
+        scene.run(&["job/train", "-d", "4s", "-w", "run.pftrace", "-v", "--layers", "sched,syscall,python,torch"]);
+    // docs/profile-pods.md says how long that takes.
+    eprintln!("{}", ran.stderr.lines().filter(|line| line.contains("first data")).collect::<String>());
     assert!(matches!(ran.status, Some(0 | 4)), "{ran}\n{}\n{}", one.log("node"), one.log("train-0"));
     let report = scene.report("run.pftrace");
     let late = &report["stragglers"][0];
@@ -380,7 +402,7 @@ fn an_agent_whose_laptop_died_ends_itself() {
             Err(error) => assert!(begin.elapsed() < Duration::from_secs(30), "{error}"),
         }
     };
-    let order = json!({"protocol": 1, "version": "x", "next": 0, "order": {
+    let order = json!({"protocol": 2, "version": "x", "next": 0, "order": {
         "containers": [{"id": id.trim_start_matches("containerd://"), "pod": "a/b", "container": "main", "rank": null}],
         "process": null, "layers": ["sched"], "duration_ms": null, "max_overhead": 0.02, "python_hz": 99,
         "syscall_threshold_ns": 100000}});
