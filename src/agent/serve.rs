@@ -92,6 +92,8 @@ fn wait(shared: &Shared, deadline: Duration, patience: Duration, stop: &AtomicBo
         thread::sleep(TICK);
         let silent_ns = now_ns().saturating_sub(shared.heard_ns.load(Ordering::Relaxed));
         if Duration::from_nanos(silent_ns) > patience {
+            // What was sent may still be read by a near end that wakes up: it is not the whole capture.
+            shared.cut.get_or_init(|| "the agent heard nothing from here for too long, and ended");
             return;
         }
         let told = stop.load(Ordering::Relaxed);

@@ -138,7 +138,8 @@ fn a_laptop_that_slept_too_long_finds_the_agent_ended_and_keeps_what_came() {
     signal(&child, Signal::CONT);
     let ran = scene.end(child);
     assert!(ran.stderr.contains("lost the agent on node"), "{ran}");
-    assert!(broke_off(&scene).contains("its pod is over"), "{}: {ran}", broke_off(&scene));
+    let why = broke_off(&scene);
+    assert!(["heard nothing from here", "its pod is over"].iter().any(|words| why.contains(words)), "{why}: {ran}");
     assert!(scene.report("run.pftrace")["duration_s"].as_f64().unwrap() > 0.5);
     nothing_is_left(&scene, &node, &pids);
 }
