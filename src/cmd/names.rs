@@ -14,8 +14,10 @@ use crate::cluster::{self, Choice, Cluster, NodeChoice};
 use crate::queue::{EngineKind, Filter, Job, State};
 use crate::view::text;
 
-/// How long a shell waits.
-const PATIENCE: Duration = Duration::from_millis(1500);
+/// How long a shell waits at most, for finding out which targets there are, too.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// How long it waits for one target: what is dead or slow hides nothing of the others.
+const PATIENCE_EACH: Duration = Duration::from_millis(1500);
 /// More than a screen can show help nobody.
 const MOST: usize = 500;
 
@@ -69,7 +71,7 @@ pub fn queues() -> Vec<CompletionCandidate> {
     let found = ask(|settings| async move {
         let targets = Targets::all(&settings).await;
         let asked = targets.engines.iter().map(|engine| async move {
-            let queues = engine.queues().await.unwrap_or_default();
+            let queues = in_time(engine.queues()).await.and_then(Result::ok).unwrap_or_default();
             queues.into_iter().map(|queue| (queue.name, engine.target().name.clone())).collect::<Vec<_>>()
         });
         futures::future::join_all(asked).await.concat()
@@ -83,9 +85,15 @@ pub fn queues() -> Vec<CompletionCandidate> {
 fn jobs_that(are_meant: impl Fn(&Job) -> bool) -> Vec<CompletionCandidate> {
     let found = ask(|settings| async move {
         let filter = Filter { namespace: settings.cluster.namespace.clone(), ..Filter::default() };
-        list::ask(Targets::all(&settings).await, &filter, false, true).await.jobs
+        let targets = Targets::all(&settings).await;
+        let each = targets.engines.into_iter().map(|engine| {
+            let alone = Targets { engines: vec![engine], unreached: Vec::new() };
+            in_time(list::ask(alone, &filter, false, true))
+        });
+        futures::future::join_all(each).await
     });
-    let found: Vec<Job> = found.unwrap_or_default().into_iter().filter(are_meant).collect();
+    let found = found.into_iter().flatten().flatten().flat_map(|seen| seen.jobs);
+    let found: Vec<Job> = found.filter(are_meant).collect();
     let mut times: BTreeMap<&str, usize> = BTreeMap::new();
     for job in &found {
         *times.entry(job.name.as_str()).or_default() += 1;
@@ -109,6 +117,10 @@ fn candidate(name: &str, about: &str) -> Option<CompletionCandidate> {
 /// What the line that is typed is about.
 fn typed() -> Option<Settings> {
     Settings::half_typed(&std::env::args().collect::<Vec<_>>())
+}
+
+async fn in_time<T>(what: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(PATIENCE_EACH, what).await.ok()
 }
 
 /// Asks for a moment.
