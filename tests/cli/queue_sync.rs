@@ -311,7 +311,8 @@ PartitionName=cloud Nodes=c[1-2] State=UP
         if again["idle"] == 2 {
             break;
         }
-        assert!(begin.elapsed() < Duration::from_secs(120), "{again:#}\n{}", power());
+        let nodes = || slurm.said("scontrol", &["--oneliner", "show", "node"]);
+        assert!(begin.elapsed() < Duration::from_secs(120), "{again:#}\n{}\n{}", power(), nodes());
         std::thread::sleep(Duration::from_millis(300));
     }
     assert!(power().contains("resume"), "{}", power());

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::super::environment::{Ran, TestEnvironment};
 use super::super::support;
 use super::super::support::http::{Fault, Served, Server, noise, sha256};
+use super::super::support::kube::free_port;
 use super::{contents, safetensors};
 
 fn path_of(environment: &TestEnvironment, ran: &Ran) -> std::path::PathBuf {
@@ -149,10 +150,6 @@ fn wait_for_port(port: u16) {
         assert!(since.elapsed() < Duration::from_secs(60), "nobody listens at port {port}");
         std::thread::sleep(Duration::from_millis(50));
     }
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Against an S3 implementation that is not ours.
