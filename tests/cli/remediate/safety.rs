@@ -1,10 +1,11 @@
 //! One rule of safety after the other, through the whole program.
 
 use std::fs;
+use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::diagnose_gpu::{can_build, library};
+use crate::diagnose_gpu::{H100, can_build, library};
 
 use super::site::{GPU, OTHER_GPU, REBOOT, RESET, Site, fault, has, plan, steps};
 
@@ -418,21 +419,27 @@ fn a_watch_looks_at_once_when_nvml_tells_of_an_xid() {
     site.remove("fault");
     fs::create_dir_all(site.path(&format!("proc/driver/nvidia/gpus/{GPU}"))).unwrap();
     site.edit("diagnose", "#!/bin/sh\n", "#!/bin/sh\necho looked >> @/looks\n");
-    site.write("facts", "count 1\n0.uuid GPU-0\n0.pci 00000000:3B:00.0\n");
+    site.write("facts", &format!("{H100}\ncount 1\n0.uuid GPU-0\n0.pci 00000000:3B:00.0\n"));
     site.write("events", "");
     let mut watch = site.command(&["--apply", "--watch", "--interval", "1h", "-o", "json"]);
     watch
         .env("LD_LIBRARY_PATH", library(false))
         .env("AICTL_TEST_NVML", site.path("facts"))
         .env("AICTL_TEST_NVML_EVENTS", site.path("events"));
-    let mut watch = watch.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let said = fs::File::create(site.path("said")).unwrap();
+    let mut watch = watch.stdout(said.try_clone().unwrap()).stderr(said).spawn().unwrap();
+    let tell = || fs::read_to_string(site.path("said")).unwrap_or_default();
     let looks = || fs::read_to_string(site.path("looks")).unwrap_or_default().lines().count();
-    until("the first look", || looks() > 0);
+    until("the first look", tell, || looks() > 0);
     // The next look by the clock is an hour away.
     site.write("fault", "");
     let before = looks();
-    fs::write(site.path("events"), "0 95\n").unwrap();
-    until("the GPU is reset", || site.count("uncordon") > 0);
+    // Whoever is not listening yet is not told: again, until somebody is.
+    let mut events = fs::OpenOptions::new().append(true).open(site.path("events")).unwrap();
+    until("the GPU is reset", tell, || {
+        events.write_all(b"0 95\n").unwrap();
+        site.count("uncordon") > 0
+    });
     assert!(looks() > before);
     assert_eq!(site.count("reset"), 1);
     let pid = rustix::process::Pid::from_child(&watch);
@@ -440,10 +447,10 @@ fn a_watch_looks_at_once_when_nvml_tells_of_an_xid() {
     watch.wait().unwrap();
 }
 
-fn until(what: &str, mut is: impl FnMut() -> bool) {
+fn until(what: &str, tell: impl Fn() -> String, mut is: impl FnMut() -> bool) {
     let begin = std::time::Instant::now();
     while !is() {
-        assert!(begin.elapsed() < Duration::from_secs(60), "never: {what}");
+        assert!(begin.elapsed() < Duration::from_secs(60), "never: {what}: {}", tell());
         std::thread::sleep(Duration::from_millis(50));
     }
 }
