@@ -16,10 +16,10 @@ use crate::fault::cluster::{AddonFacts, PodFacts, role};
 /// # Errors
 /// If they can't be read.
 pub async fn addons(cluster: &Cluster, node: Option<&str>) -> Result<(Vec<AddonFacts>, Vec<PodFacts>), ClusterError> {
-    let (sets, deployments) = futures::try_join!(
-        workloads(cluster, "DaemonSet", "daemonsets"),
-        workloads(cluster, "Deployment", "deployments"),
-    )?;
+    // Both to their end: of two refusals always the same one is told, whichever came first.
+    let (sets, deployments) =
+        futures::join!(workloads(cluster, "DaemonSet", "daemonsets"), workloads(cluster, "Deployment", "deployments"),);
+    let (sets, deployments) = (sets?, deployments?);
     let mut found = Vec::new();
     for (addon, selector) in &sets {
         if addon.ready >= addon.wanted {
