@@ -18,8 +18,8 @@ const AFRESH: usize = 3;
 /// What the API server calls its binary form.
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
-/// Reads a page in the API server's binary form; a sentence if it is none.
-pub(super) type Binary<T> = fn(&[u8]) -> Result<Page<T>, String>;
+/// Reads a page in the API server's binary form; `None` if it is none.
+pub(super) type Binary<T> = fn(&[u8]) -> Option<Page<T>>;
 
 #[derive(Deserialize)]
 pub(super) struct Page<T> {
@@ -166,7 +166,7 @@ async fn binary_page<T>(
         return Ok(None);
     }
     let bytes = response.into_body().collect_bytes().await?;
-    Ok(binary(&bytes).ok())
+    Ok(binary(&bytes))
 }
 
 /// Gets one object below a path; `None` if there is none of that name.

@@ -35,13 +35,8 @@ pub enum NodeChoice {
 pub async fn nodes(cluster: &Cluster, choice: &NodeChoice) -> Result<Vec<NodeFacts>, ClusterError> {
     let what = format!("cannot list the nodes of {}", cluster.name());
     let mut found = match choice {
-        NodeChoice::All | NodeChoice::Labels(_) => {
-            let choice = match choice {
-                NodeChoice::Labels(selector) => Choice::labels(selector),
-                _ => Choice::default(),
-            };
-            list::list_as(cluster, &what, PATH, &choice, Some(wire::nodes), |node: Node| Some(node.facts())).await?
-        }
+        NodeChoice::All => some(cluster, &what, &Choice::default()).await?,
+        NodeChoice::Labels(selector) => some(cluster, &what, &Choice::labels(selector)).await?,
         NodeChoice::Named(names) => {
             stream::iter(names.clone())
                 .map(|name| async move { node(cluster, &name).await })
@@ -53,6 +48,10 @@ pub async fn nodes(cluster: &Cluster, choice: &NodeChoice) -> Result<Vec<NodeFac
     found.sort_by(|a, b| a.name.cmp(&b.name));
     found.dedup_by(|a, b| a.name == b.name);
     Ok(found)
+}
+
+async fn some(cluster: &Cluster, what: &str, choice: &Choice) -> Result<Vec<NodeFacts>, ClusterError> {
+    list::list_as(cluster, what, PATH, choice, Some(wire::nodes), |node: Node| Some(node.facts())).await
 }
 
 /// Reads one node.

@@ -54,8 +54,6 @@ struct ObjectMeta {
     resource_version: String,
     #[prost(message, optional, tag = "8")]
     created: Option<Time>,
-    #[prost(message, optional, tag = "9")]
-    deleted: Option<Time>,
     #[prost(btree_map = "string, string", tag = "11")]
     labels: BTreeMap<String, String>,
     #[prost(btree_map = "string, string", tag = "12")]
@@ -127,13 +125,11 @@ struct NodeSystemInfo {
 }
 
 /// A page of nodes.
-pub fn nodes(bytes: &[u8]) -> Result<Page<Node>, String> {
-    let wrapped = bytes.strip_prefix(MAGIC).ok_or("it does not begin as an object of Kubernetes does")?;
-    let wrong = |error: prost::DecodeError| error.to_string();
-    let wrapped = Wrapped::decode(wrapped).map_err(wrong)?;
-    let list = NodeList::decode(wrapped.raw.as_slice()).map_err(wrong)?;
+pub fn nodes(bytes: &[u8]) -> Option<Page<Node>> {
+    let wrapped = Wrapped::decode(bytes.strip_prefix(MAGIC)?).ok()?;
+    let list = NodeList::decode(wrapped.raw.as_slice()).ok()?;
     let items = list.items.into_iter().map(Node::from).collect();
-    Ok(Page::of(items, list.metadata.unwrap_or_default().more))
+    Some(Page::of(items, list.metadata.unwrap_or_default().more))
 }
 
 impl From<WireNode> for Node {
@@ -147,7 +143,6 @@ impl From<WireNode> for Node {
                 uid: meta.uid,
                 resource_version: meta.resource_version,
                 creation_timestamp: meta.created.and_then(moment),
-                deletion_timestamp: meta.deleted.and_then(moment),
                 labels: meta.labels,
                 annotations: meta.annotations,
                 ..Metadata::default()
@@ -202,8 +197,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_said() {
-        assert!(nodes(b"{\"kind\": \"NodeList\"}").is_err());
-        assert!(nodes(b"k8s\0\x12\xff").is_err());
+    fn what_is_no_object_is_none() {
+        assert!(nodes(b"{\"kind\": \"NodeList\"}").is_none());
+        assert!(nodes(b"k8s\0\x12\xff").is_none());
     }
 }

@@ -63,14 +63,13 @@ async fn wait(
     let mut said: Option<(Job, Instant)> = None;
     let mut place_at = Instant::now();
     loop {
-        let is_there = |job: &Job| job.state.is_over() || (args.until == Until::Running && job.state == State::Running);
-        if !is_there(&resolved.job) && resolved.job.state == State::Pending && place_at <= Instant::now() {
+        if resolved.job.state == State::Pending && place_at <= Instant::now() {
             let began = Instant::now();
             look_at_place(resolved).await;
             place_at = Instant::now() + PLACE_AGAIN.max(began.elapsed() * PLACE_SHARE);
         }
         let job = &resolved.job;
-        if is_there(job) {
+        if job.state.is_over() || (args.until == Until::Running && job.state == State::Running) {
             return Ok(());
         }
         let line = line(job);

@@ -165,11 +165,14 @@ impl Elf {
         }
         if header.section_offset != 0 {
             // At once: a process has hundreds of libraries, and each has dozens of sections.
-            let size = usize::from(header.section_size);
-            let mut table = vec![0; size * usize::from(header.section_count)];
+            let (size, count) = (usize::from(header.section_size), usize::from(header.section_count));
+            if count > 0 && size != size_of::<Section>() {
+                // Of another size it would be no ELF64; the file may be anybody's, and want gigabytes.
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "section headers of a wrong size"));
+            }
+            let mut table = vec![0; size * count];
             elf.file.read_exact_at(&mut table, header.section_offset)?;
-            let whole = |raw: &[u8]| raw.get(..size_of::<Section>()).map(bytemuck::pod_read_unaligned);
-            elf.sections = table.chunks_exact(size.max(1)).map_while(whole).collect();
+            elf.sections = table.chunks_exact(size_of::<Section>()).map(bytemuck::pod_read_unaligned).collect();
         }
         if let Some(names) = elf.sections.get(usize::from(header.names)) {
             elf.names = elf.section_bytes(names)?;

@@ -229,13 +229,9 @@ impl Slurm {
         if !error.is_passing() {
             return Err(error);
         }
-        match self.source.submitted(me, &plan.submission_id).await {
-            Ok(same) => match same.first() {
-                Some(first) => Ok(Submitted { id: first.to_string(), existed: false, warnings: Vec::new() }),
-                None => Err(error),
-            },
-            Err(_) => Err(error),
-        }
+        let same = self.source.submitted(me, &plan.submission_id).await.unwrap_or_default();
+        let found = |id: &u64| Submitted { id: id.to_string(), existed: false, warnings: Vec::new() };
+        same.first().map(found).ok_or(error)
     }
 
     async fn explanation(&self, id: &str) -> Result<Explanation, QueueError> {
