@@ -21,7 +21,13 @@ started=$SECONDS
 say() { printf '== %s\n' "$*"; }
 missing=$(mktemp)
 log=$(mktemp)
-trap 'rm -f "$missing" "$log"' EXIT
+fetching=
+# Under `set -e` a trap's own failure becomes the exit status: what has ended cannot be killed.
+tidy() {
+	[ -z "$fetching" ] || kill "$fetching" 2>/dev/null || true
+	rm -f "$missing" "$log"
+}
+trap tidy EXIT
 # A file, since part of this runs in a process beside the compiler.
 lacks() {
 	printf '%s\n' "$1" >>"$missing"
@@ -136,12 +142,10 @@ beside() {
 }
 
 rust_components
-fetching=
 if [ $install = yes ]; then
 	system_packages
 	beside &
 	fetching=$!
-	trap 'kill "$fetching" 2>/dev/null; rm -f "$missing" "$log"' EXIT
 fi
 
 # eBPF needs root: only the test programs get it, not the build.
