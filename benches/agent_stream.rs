@@ -1,10 +1,11 @@
 //! What it costs to watch many ranks as one: the streams of simulated agents, merged as `aictl profile`
 //! merges those of real ones.
 //!
-//! `cargo bench --bench agent_stream -- [RANKS [NODES [EVENTS_A_SECOND [SECONDS]]]]`: 64 ranks on 8 nodes
-//! with 20,000 events a second each, for 5 s. Agents write what theirs would send, packed, into files first,
-//! in a process of their own; what is measured is the near end alone: unpacking, joining on one clock and
-//! writing one recording. Not in it: the network, TLS and the API server's websocket.
+//! `cargo bench --bench agent_stream -- [RANKS [NODES [EVENTS_A_SECOND [SECONDS [THREADS]]]]]`: 64 ranks on
+//! 8 nodes with 20,000 events a second each, for 5 s, on as many threads as there are cores. Agents write what
+//! theirs would send, packed, into files first, in a process of their own; what is measured is the near end
+//! alone: unpacking, joining on one clock and writing one recording. Not in it: the network, TLS and the API
+//! server's websocket.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark's result is what it prints")]
 
@@ -12,18 +13,22 @@ use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::Path;
 use std::process::Command;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
 use std::time::Instant;
 
+use aictl::agent::Unpacker;
 use aictl::trace::{
-    ArgRef, CaptureMeta, ClockSnapshot, Event, Joiner, Layer, NodeNote, PerfettoWriter, RelayReader, RelayWriter, Sink,
-    SliceEvent, TrackDef, TrackRef,
+    Apart, ArgRef, CaptureMeta, ClockSnapshot, Event, Joiner, Layer, NodeNote, PerfettoWriter, RelayReader,
+    RelayWriter, Sink, SliceEvent, TrackDef, TrackRef,
 };
 use flate2::Compression;
-use flate2::read::DeflateDecoder;
 use flate2::write::DeflateEncoder;
 
 /// As in the agent: events go in runs of about this size.
 const RUN: usize = 64 << 10;
+/// As in aictl: written runs of all nodes that wait for the writer.
+const WAITING: usize = 64;
 /// What an agent lets a rank send, bytes a second.
 const RANK_BYTES_S: f64 = 5e6;
 const NAMES: [&str; 8] =
@@ -47,7 +52,8 @@ fn main() {
         .args([ranks, nodes, rate, seconds].map(|number| number.to_string()))
         .status();
     assert!(generated.unwrap().success());
-    merge(place.path(), ranks, nodes, rate, seconds);
+    let cores = thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+    merge(place.path(), [ranks, nodes, rate, seconds, number(5, cores).max(1)]);
 }
 
 /// A node's stream: lengths and packed runs, as its agent would send them.
@@ -97,46 +103,74 @@ fn one(to: &mut RelayWriter, tracks: [TrackRef; 3], at: u64, step_ns: u64, numbe
     }
 }
 
-fn merge(directory: &Path, ranks: u64, nodes: u64, rate: u64, seconds: u64) {
-    let mut streams: Vec<BufReader<File>> =
-        (0..nodes).map(|node| BufReader::new(File::open(directory.join(node.to_string())).unwrap())).collect();
+/// One node's part of the recording.
+struct Node {
+    stream: BufReader<File>,
+    reader: RelayReader,
+    unpacker: Unpacker,
+    part: Apart,
+}
+
+impl Node {
+    /// Its next run, as packets; `None` at its end.
+    fn next(&mut self, events: &mut Vec<u8>) -> Option<Vec<u8>> {
+        let mut length = [0; 4];
+        self.stream.read_exact(&mut length).ok()?;
+        let mut packed = vec![0; u32::from_le_bytes(length) as usize];
+        self.stream.read_exact(&mut packed).unwrap();
+        events.clear();
+        self.unpacker.unpack(&packed, events).unwrap();
+        self.reader.feed(events, &mut self.part.sink()).unwrap();
+        Some(self.part.take())
+    }
+}
+
+/// Some nodes' streams, in turn, up to their ends.
+fn work(mut nodes: Vec<Node>, out: &SyncSender<Vec<u8>>) {
+    let mut events = Vec::new();
+    while !nodes.is_empty() {
+        nodes.retain_mut(|node| match node.next(&mut events) {
+            Some(written) => out.send(written).is_ok(),
+            None => false,
+        });
+    }
+}
+
+fn merge(directory: &Path, [ranks, nodes, rate, seconds, threads]: [u64; 5]) {
     let bytes: u64 = (0..nodes).map(|node| fs::metadata(directory.join(node.to_string())).unwrap().len()).sum();
     let out = directory.join("run.pftrace");
     let mut sink = PerfettoWriter::new(BufWriter::new(File::create(&out).unwrap()), ClockSnapshot::default()).unwrap();
-    let (begin, before) = (Instant::now(), cpu_s());
-    let mut joiner = Joiner::new(&mut sink, streams.len());
-    let mut readers: Vec<RelayReader> = streams.iter().map(|_| RelayReader::new()).collect();
-    for index in 0..streams.len() {
-        joiner.about(index, NodeNote { node: format!("node-{index}"), clock_offset_ns: 1000, ..NodeNote::default() });
+    let (begin, before, here) = (Instant::now(), cpu_s(), own_s());
+    let mut joiner = Joiner::new(&mut sink, nodes as usize);
+    let mut shares: Vec<Vec<Node>> = (0..threads).map(|_| Vec::new()).collect();
+    for index in 0..nodes {
+        let stream = BufReader::new(File::open(directory.join(index.to_string())).unwrap());
+        let part = joiner.apart(index as usize).unwrap();
+        part.about(NodeNote { node: format!("node-{index}"), clock_offset_ns: 1000, ..NodeNote::default() });
+        let node = Node { stream, reader: RelayReader::new(), unpacker: Unpacker::default(), part };
+        shares[(index % threads) as usize].push(node);
     }
-    let (mut events, mut open) = (Vec::new(), streams.len());
-    while open > 0 {
-        open = 0;
-        for (index, stream) in streams.iter_mut().enumerate() {
-            let mut length = [0; 4];
-            if stream.read_exact(&mut length).is_err() {
-                continue;
-            }
-            open += 1;
-            let mut packed = vec![0; u32::from_le_bytes(length) as usize];
-            stream.read_exact(&mut packed).unwrap();
-            events.clear();
-            DeflateDecoder::new(&packed[..]).read_to_end(&mut events).unwrap();
-            readers[index].feed(&events, &mut joiner.part(index)).unwrap();
-        }
+    let (sender, written) = sync_channel(WAITING);
+    for share in shares {
+        let sender = sender.clone();
+        thread::spawn(move || work(share, &sender));
     }
+    drop(sender);
+    written.iter().for_each(|run| joiner.append(&run).unwrap());
     joiner.finish().unwrap();
+    let writing = own_s() - here;
     // What others do on the machine is not in it.
     let (took, wall) = (cpu_s() - before, begin.elapsed().as_secs_f64());
     let megabytes = bytes as f64 / 1e6;
     let all = ranks / nodes * nodes * rate * seconds;
-    println!("{ranks} ranks on {nodes} nodes, {rate} events/s each, {seconds} s");
+    println!("{ranks} ranks on {nodes} nodes, {rate} events/s each, {seconds} s; {threads} threads");
     let (a_rank, a_second) = (megabytes / (ranks * seconds) as f64, megabytes / seconds as f64);
     println!("  on the wire   {a_rank:.3} MB/s a rank, {a_second:.1} MB/s in all");
     let (nanos, packed) = (took * 1e9 / all as f64, megabytes / took);
-    println!(
-        "  merging       {nanos:.0} ns of CPU an event, {packed:.0} MB/s of packed stream a core ({wall:.1} s of wall)"
-    );
+    println!("  joining       {nanos:.0} ns of CPU an event, {packed:.0} MB/s of packed stream a core");
+    println!("  in wall time  {:.0} MB/s of packed stream ({wall:.1} s)", megabytes / wall);
+    let most = megabytes / writing;
+    println!("  writing       {:.0} % of that CPU, in one thread: {most:.0} MB/s at most", writing / took * 100.0);
     println!("  so            {:.0} % of a core for these ranks", took / seconds as f64 * 100.0);
     println!("  at the limit  {:.1} ranks a core ({:.0} MB/s each)", packed * 1e6 / RANK_BYTES_S, RANK_BYTES_S / 1e6);
     println!("  recording     {:.1} MB", fs::metadata(&out).unwrap().len() as f64 / 1e6);
@@ -145,7 +179,16 @@ fn merge(directory: &Path, ranks: u64, nodes: u64, rate: u64, seconds: u64) {
 
 /// CPU time of this process so far, s.
 fn cpu_s() -> f64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    seconds(rustix::time::ClockId::ProcessCPUTime)
+}
+
+/// CPU time of this thread so far, s.
+fn own_s() -> f64 {
+    seconds(rustix::time::ClockId::ThreadCPUTime)
+}
+
+fn seconds(clock: rustix::time::ClockId) -> f64 {
+    let time = rustix::time::clock_gettime(clock);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 

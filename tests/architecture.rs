@@ -230,7 +230,7 @@ fn a_cluster_is_changed_in_few_places() {
         "preload/nodes/write.rs",
         "preload/platform/objects.rs",
         "agent/pod.rs",
-        "agent/link.rs",
+        "agent/dial.rs",
         "cluster/access.rs",
     ];
     let mut wrong = Vec::new();

@@ -52,6 +52,18 @@ fn recording(many: u64) -> std::io::Result<Vec<u8>> {
     for n in 0..many {
         writer.slice(python, &plain(10_000 + n * 10, 5, &format!("f{n}")))?;
     }
+    // A part that another thread writes: names and tracks have numbers of its own.
+    let mut branch = writer.branch().ok_or_else(|| std::io::Error::other("no branches"))?;
+    branch.process(813, "python3", None, Some(4))?;
+    let def = TrackDef { pid: Some(813), tid: Some(813), ..def };
+    let apart = branch.track(TrackDef { name: "apart", ..def })?;
+    branch.slice(apart, &plain(2_000, 500, "aten::mm"))?;
+    let first = branch.take();
+    branch.slice(apart, &plain(3_000, 500, "aten::mm"))?;
+    branch.begin(apart, &Event { ts_ns: 5_800, name: "read", args: &[("file", ArgRef::Str("train.py"))] })?;
+    branch.end(apart, &Event { ts_ns: 5_900, name: "", args: &[] })?;
+    writer.append(&first)?;
+    writer.append(&branch.take())?;
     writer.meta(9_999, &CaptureMeta { aictl_version: "0.1.0".into(), ..Default::default() })?;
     writer.finish()?;
     writer.into_inner()
@@ -74,13 +86,13 @@ fn perfetto_s_schema_reads_our_recording() {
 
     let told: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
     let counts = &told["counts"];
-    assert_eq!(counts["slices"], 8 + many);
-    assert_eq!(counts["processes"], 1);
-    assert_eq!(counts["threads"], 1);
-    assert_eq!(counts["tracks"], 5);
-    assert_eq!(counts["instants"], 3);
+    assert_eq!(counts["slices"], 8 + 3 + many);
+    assert_eq!(counts["processes"], 2);
+    assert_eq!(counts["threads"], 2);
+    assert_eq!(counts["tracks"], 6);
+    assert_eq!(counts["instants"], 4);
     assert_eq!(counts["counters"], 1);
-    assert_eq!(counts["clears"], 2);
+    assert_eq!(counts["clears"], 3);
     assert_eq!(told["texts"], serde_json::json!(["train.py"]));
     let nested = told["spans"].as_array().unwrap().iter().filter(|s| s[0] == "torch").cloned().collect::<Vec<_>>();
     let expected = serde_json::json!([
@@ -91,4 +103,11 @@ fn perfetto_s_schema_reads_our_recording() {
         ["torch", 1, "aten::t", 4_000, 300],
     ]);
     assert_eq!(serde_json::Value::from(nested), expected);
+    let apart = told["spans"].as_array().unwrap().iter().filter(|s| s[0] == "apart").cloned().collect::<Vec<_>>();
+    let expected = serde_json::json!([
+        ["apart", 0, "aten::mm", 2_000, 500],
+        ["apart", 0, "aten::mm", 3_000, 500],
+        ["apart", 0, "read", 5_800, 100],
+    ]);
+    assert_eq!(serde_json::Value::from(apart), expected);
 }

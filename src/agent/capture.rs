@@ -9,7 +9,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::link::{FromNode, Link};
+use super::link::FromNode;
+use super::node::{Part, node};
 use super::pod::{self, AgentChoice, AgentKind};
 use super::protocol::{News, Order, Wanted};
 use super::{AgentError, PodTarget, access};
@@ -23,8 +24,8 @@ const TICK: Duration = Duration::from_millis(100);
 const FLUSH: Duration = Duration::from_secs(1);
 /// Removing what was made is given so long at the end.
 const CLEAN: Duration = Duration::from_secs(15);
-/// Messages of all nodes that wait to be written.
-const WAITING: usize = 256;
+/// Messages of all nodes that wait to be written; one is some 200 kB.
+const WAITING: usize = 64;
 
 /// What to capture where.
 #[derive(Debug)]
@@ -59,6 +60,8 @@ struct Node {
     settled: bool,
     over: bool,
     note: NodeNote,
+    /// Names of its pods.
+    pods: Vec<String>,
     latest: Option<News>,
 }
 
@@ -88,20 +91,19 @@ pub fn capture(
     let (out, mut inbox) = mpsc::channel(WAITING);
     let (stop_all, stopped) = watch::channel(false);
     let mut nodes: Vec<Node> = Vec::new();
-    for (name, pods) in by_node(&plan.pods) {
-        let task = plan.runtime.spawn(node(
-            plan.order_for(&pods),
-            plan_of(plan, &name, &pods),
-            nodes.len(),
-            out.clone(),
-            stopped.clone(),
-        ));
+    let groups = by_node(&plan.pods);
+    let mut joiner = Joiner::new(sink, groups.len());
+    for (name, pods) in groups {
+        let part = Part::of(plan, &name, &pods, joiner.apart(nodes.len()));
+        let order = plan.order_for(&pods);
+        let pods = pods.into_iter().map(|pod| pod.name).collect();
+        let task = plan.runtime.spawn(node(order, part, nodes.len(), out.clone(), stopped.clone()));
         let note = NodeNote { node: name.clone(), ..NodeNote::default() };
-        nodes.push(Node { name, task, settled: false, over: false, note, latest: None });
+        nodes.push(Node { name, task, settled: false, over: false, note, pods, latest: None });
     }
     drop((out, stopped));
     let mut all = All {
-        joiner: Joiner::new(sink, nodes.len()),
+        joiner,
         nodes,
         readers: Vec::new(),
         layers: Vec::new(),
@@ -187,81 +189,6 @@ impl Plan {
     }
 }
 
-/// What a node's task needs of the plan.
-struct Part {
-    cluster: Cluster,
-    choice: AgentChoice,
-    name: String,
-    owner: PodTarget,
-    pods: Vec<PodTarget>,
-    duration: Option<Duration>,
-}
-
-fn plan_of(plan: &Plan, name: &str, pods: &[PodTarget]) -> Option<Part> {
-    Some(Part {
-        cluster: plan.cluster.clone(),
-        choice: plan.agent.clone(),
-        name: name.to_owned(),
-        owner: pods.first()?.clone(),
-        pods: pods.to_vec(),
-        duration: plan.order.duration_ms.map(Duration::from_millis),
-    })
-}
-
-/// One node from its agent's start to its removal.
-async fn node(
-    order: Order,
-    part: Option<Part>,
-    index: usize,
-    out: mpsc::Sender<(usize, FromNode)>,
-    mut stop: watch::Receiver<bool>,
-) {
-    let Some(part) = part else { return };
-    let mut made = None;
-    let result = async {
-        let (notes, mut noted) = mpsc::unbounded_channel::<String>();
-        let providing =
-            pod::provide(&part.cluster, &part.choice, &part.name, &part.owner, part.duration, &mut made, move |text| {
-                let _ = notes.send(text);
-            });
-        tokio::pin!(providing);
-        let agent = loop {
-            tokio::select! {
-                agent = &mut providing => break agent?,
-                Some(text) = noted.recv() => {
-                    let _ = out.send((index, FromNode::Note(text))).await;
-                }
-                () = async { drop(stop.wait_for(|stop| *stop).await) } => return Ok(()),
-            }
-        };
-        let _ = out.send((index, FromNode::About(NodeNote { node: part.name.clone(), ..NodeNote::default() }))).await;
-        let link = Link {
-            index,
-            node: part.name.clone(),
-            cluster: part.cluster.clone(),
-            agent,
-            order,
-            out: out.clone(),
-            stop: stop.clone(),
-        };
-        link.run().await
-    }
-    .await;
-    if let Some(agent) = &made
-        && let Err(error) = pod::remove(&part.cluster, agent).await
-    {
-        let _ = out.send((index, FromNode::Note(format!("{error}; it ends by itself")))).await;
-    }
-    if result.is_ok() && !*stop.borrow() {
-        for target in &part.pods {
-            if let Some(text) = target.replaced(&part.cluster).await {
-                let _ = out.send((index, FromNode::Note(text))).await;
-            }
-        }
-    }
-    let _ = out.send((index, FromNode::Over(result))).await;
-}
-
 /// The recording as it grows.
 struct All<'s> {
     joiner: Joiner<'s>,
@@ -293,11 +220,12 @@ impl All<'_> {
                     self.joiner.about(index, note);
                 }
             }
+            FromNode::Written(bytes) => {
+                self.first_data(plan, progress);
+                self.joiner.append(&bytes).map_err(AgentError::Write)?;
+            }
             FromNode::Events(bytes) => {
-                if self.told.data.is_none() {
-                    self.told.data = Some(plan.asked.elapsed());
-                    progress(CaptureProgress::Note { text: &first_data(&self.told), warns: false });
-                }
+                self.first_data(plan, progress);
                 let Some(reader) = self.readers.get_mut(index) else { return Ok(()) };
                 let fed = reader.feed(&bytes, &mut self.joiner.part(index));
                 match fed {
@@ -305,7 +233,8 @@ impl All<'_> {
                     Err(crate::trace::RelayError::Write(error)) => return Err(AgentError::Write(error)),
                     // One agent's stream is broken; the others' are not.
                     Err(error) => {
-                        let error = AgentError::Lost { node: node.name.clone(), why: error.to_string() };
+                        let node = self.nodes.get(index).map_or_else(String::new, |node| node.name.clone());
+                        let error = AgentError::Lost { node, why: error.to_string() };
                         return self.over(index, Err(error), begin, progress);
                     }
                 }
@@ -323,6 +252,14 @@ impl All<'_> {
             FromNode::Over(result) => return self.over(index, result, begin, progress),
         }
         Ok(())
+    }
+
+    /// Tells, once, when the first events came.
+    fn first_data(&mut self, plan: &Plan, progress: &mut dyn FnMut(CaptureProgress<'_>)) {
+        if self.told.data.is_none() {
+            self.told.data = Some(plan.asked.elapsed());
+            progress(CaptureProgress::Note { text: &told_of(&self.told), warns: false });
+        }
     }
 
     fn over(
@@ -343,11 +280,14 @@ impl All<'_> {
             };
             node.note.broke_off = Some(why);
             let note = node.note.clone();
+            let going_on = format!("; going on without {}", some_of(&node.pods));
             self.joiner.about(index, note);
             // If it is the only one, it is the command's own error.
             if self.nodes.len() > 1 || settled {
                 let hint = error.hint().map_or(String::new(), |hint| format!(" ({hint})"));
-                progress(CaptureProgress::Note { text: &format!("{error}{hint}"), warns: true });
+                let without = if self.nodes.len() > 1 { going_on } else { String::new() };
+                let text = format!("{error}{hint}{without}");
+                progress(CaptureProgress::Note { text: &text, warns: true });
             }
             self.failed.get_or_insert(error);
         }
@@ -393,7 +333,16 @@ fn one_each(layers: &[LayerStatus]) -> Vec<LayerStatus> {
     each
 }
 
-fn first_data(told: &Told) -> String {
+/// "pod train-8", "pods train-8, train-9 and 6 more".
+fn some_of(pods: &[String]) -> String {
+    match pods {
+        [pod] => format!("pod {pod}"),
+        pods if pods.len() > 4 => format!("pods {} and {} more", pods[..3].join(", "), pods.len() - 3),
+        pods => format!("pods {}", pods.join(", ")),
+    }
+}
+
+fn told_of(told: &Told) -> String {
     let seconds = |time: Option<Duration>| time.unwrap_or_default().as_secs_f64();
     format!(
         "first data {:.1} s after the command; the agent was there after {:.1} s",

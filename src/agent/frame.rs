@@ -2,10 +2,15 @@
 
 use std::io::{self, Read, Write};
 
+use flate2::{Decompress, FlushDecompress, Status};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// No message is longer: the events of one are cut off at a hundredth of it, notes are smaller.
 pub const LONGEST: usize = 64 << 20;
+/// Unpacked events of one message; the far end packs runs of 64 KiB, and notes that are larger.
+const LONGEST_RUN: usize = 128 << 20;
+/// Room that is made at a time for what is unpacked.
+const ROOM: usize = 128 << 10;
 /// Kind and length.
 const HEAD: usize = 5;
 
@@ -123,8 +128,64 @@ pub fn number(body: &[u8]) -> Option<(u64, &[u8])> {
     Some((u64::from_le_bytes(*number), rest))
 }
 
+/// Unpacks runs of events, one after the other, with the same tables.
+#[derive(Debug)]
+pub struct Unpacker(Decompress);
+
+impl Default for Unpacker {
+    fn default() -> Unpacker {
+        Unpacker(Decompress::new(false))
+    }
+}
+
+impl Unpacker {
+    /// Appends what a run holds.
+    ///
+    /// # Errors
+    /// If it is none, is cut, or holds more than any of ours.
+    pub fn unpack(&mut self, mut packed: &[u8], into: &mut Vec<u8>) -> io::Result<()> {
+        let before = into.len();
+        self.0.reset(false);
+        loop {
+            into.reserve(ROOM);
+            let taken = self.0.total_in();
+            let status = self.0.decompress_vec(packed, into, FlushDecompress::None);
+            let status = status.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            let taken = usize::try_from(self.0.total_in() - taken).unwrap_or(usize::MAX);
+            packed = packed.get(taken..).unwrap_or_default();
+            if into.len() - before > LONGEST_RUN {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "a run of events is too long"));
+            }
+            match status {
+                Status::StreamEnd => return Ok(()),
+                // Room was left, and nothing came.
+                _ if packed.is_empty() && into.len() < into.capacity() => {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// A message with its events unpacked; any other as it is.
+    ///
+    /// # Errors
+    /// As [`Unpacker::unpack`]'s.
+    pub fn open(&mut self, frame: Frame) -> io::Result<Frame> {
+        let (kind::EVENTS, Some((head, packed))) = (frame.kind, frame.body.split_first_chunk::<8>()) else {
+            return Ok(frame);
+        };
+        let mut body = head.to_vec();
+        let unpacked = self.unpack(packed, &mut body);
+        unpacked.map_err(|error| io::Error::new(error.kind(), format!("events can't be unpacked: {error}")))?;
+        Ok(Frame { kind: frame.kind, body })
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use flate2::Compression;
+    use flate2::write::DeflateEncoder;
     use proptest::prelude::*;
 
     use super::*;
@@ -145,6 +206,44 @@ mod tests {
             let mut stream = bytes.as_slice();
             while let Ok(Some(_)) = read(&mut stream) {}
         }
+    }
+
+    fn packed(bytes: &[u8]) -> Vec<u8> {
+        let mut packed = DeflateEncoder::new(Vec::new(), Compression::fast());
+        packed.write_all(bytes).unwrap();
+        packed.finish().unwrap()
+    }
+
+    #[test]
+    fn runs_are_unpacked_one_after_the_other_and_what_is_broken_spoils_no_other() {
+        let mut unpacker = Unpacker::default();
+        // Just as long as the room that is made, and longer.
+        for length in [0, 1, 5_000, ROOM, 2 * ROOM, 3 * ROOM + 7] {
+            let run: Vec<u8> = (0..length).map(|n| ((n * n) >> 7) as u8).collect();
+            let mut whole = packed(&run);
+            let mut out = b"before".to_vec();
+            unpacker.unpack(&whole, &mut out).unwrap();
+            assert!(out.starts_with(b"before") && out[6..] == run, "{length}");
+            whole.pop();
+            assert!(unpacker.unpack(&whole, &mut Vec::new()).is_err(), "{length}");
+        }
+        assert!(unpacker.unpack(&[0xff; 40], &mut Vec::new()).is_err());
+        // A bomb.
+        let bomb = packed(&vec![0; LONGEST_RUN + 1]);
+        assert!(unpacker.unpack(&bomb, &mut Vec::new()).is_err());
+    }
+
+    #[test]
+    fn only_events_are_unpacked() {
+        let mut unpacker = Unpacker::default();
+        let mut body = 7u64.to_le_bytes().to_vec();
+        body.extend(packed(b"events"));
+        let frame = unpacker.open(Frame { kind: kind::EVENTS, body: body.clone() }).unwrap();
+        assert_eq!(number(&frame.body), Some((7, b"events".as_slice())));
+        let news = Frame { kind: kind::NEWS, body };
+        assert_eq!(unpacker.open(news.clone()).unwrap(), news);
+        let short = Frame { kind: kind::EVENTS, body: vec![1] };
+        assert_eq!(unpacker.open(short.clone()).unwrap(), short);
     }
 
     #[test]

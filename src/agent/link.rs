@@ -1,30 +1,23 @@
 //! The near end of one node's stream: over the API server's `exec`, again and again where it breaks.
 
-use std::io::Read;
 use std::time::{Duration, Instant};
 
-use flate2::read::DeflateDecoder;
-use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
-use kube::api::{AttachParams, AttachedProcess};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::AgentError;
 use super::clock::{ClockOffset, now_ns};
-use super::frame::{self, Frame, kind};
+use super::dial::{Broke, LAST_AWAY, dial};
+use super::frame::{self, Frame, Unpacker, kind};
+use super::land::Landing;
 use super::pod::{self, Agent};
 use super::protocol::{Hello, News, Order, PATIENCE_S, PROTOCOL, Welcome};
 use crate::cluster::Cluster;
 use crate::trace::NodeNote;
 
-/// Unpacked events of one message; the far end packs runs of 64 KiB, and notes that are larger.
-const LONGEST_RUN: u64 = 128 << 20;
 /// Nothing at all was heard for this long, though a ping goes out every two seconds.
 const SILENCE: Duration = Duration::from_secs(10);
-/// A connection is there by then.
-const CONNECT: Duration = Duration::from_secs(15);
 /// Round trips in a row at the beginning, and what is between them; then what is between all others.
 /// The clock is settled with the first event, which comes when the probes are in place: until then
 /// there are round trips in number, for most are slow while both ends start.
@@ -36,9 +29,6 @@ const AGAIN: Duration = Duration::from_millis(200);
 const AGAIN_LATER: Duration = Duration::from_secs(3);
 /// After the end was asked for, everything is there by then.
 const LAST: Duration = Duration::from_secs(20);
-/// What waits between the connection and the reader.
-const BUFFER: usize = 256 << 10;
-
 /// What comes from a node.
 #[derive(Debug)]
 pub enum FromNode {
@@ -46,8 +36,10 @@ pub enum FromNode {
     Note(String),
     /// About the node's part of the recording.
     About(NodeNote),
-    /// Events, unpacked.
+    /// Events, unpacked: operations of a [`RelayWriter`](crate::trace::RelayWriter).
     Events(Vec<u8>),
+    /// Events, as the recording has them ([`Joiner::append`](crate::trace::Joiner::append)).
+    Written(Vec<u8>),
     /// How it goes.
     News(News),
     /// Nothing more comes; the part is whole, or why not.
@@ -66,20 +58,12 @@ pub struct Link {
     pub agent: Agent,
     /// What to do there.
     pub order: Order,
+    /// Where its events arrive.
+    pub landing: Landing,
     /// Listens.
     pub out: mpsc::Sender<(usize, FromNode)>,
     /// Turns true when the capture is to end.
     pub stop: watch::Receiver<bool>,
-}
-
-/// How a connection ended.
-enum Broke {
-    /// All has come.
-    Done,
-    /// It may be gone on with.
-    Off(String),
-    /// It may not.
-    Failed(AgentError),
 }
 
 struct Progress {
@@ -87,12 +71,14 @@ struct Progress {
     clock: ClockOffset,
     resumed: u32,
     ordered: bool,
+    /// When anything came last.
+    heard: Option<Instant>,
 }
 
 impl Link {
     /// Carries everything over, until the capture is over or the far end is gone for good.
     pub async fn run(mut self) -> Result<(), AgentError> {
-        let mut progress = Progress { next: 0, clock: ClockOffset::default(), resumed: 0, ordered: false };
+        let mut progress = Progress { next: 0, clock: ClockOffset::default(), resumed: 0, ordered: false, heard: None };
         let mut away: Option<Instant> = None;
         let mut again = AGAIN;
         let mut noted = false;
@@ -110,11 +96,11 @@ impl Link {
             }
             let since = *away.get_or_insert_with(Instant::now);
             if let Some(why) = pod::lost(&self.cluster, &self.agent, &self.node).await {
-                return Err(AgentError::Lost { node: self.node.clone(), why });
+                return Err(self.lost(why, &progress));
             }
-            if since.elapsed() > Duration::from_secs(PATIENCE_S) {
-                let why = format!("{why}; not to be reached for {PATIENCE_S} s");
-                return Err(AgentError::Lost { node: self.node.clone(), why });
+            let ends = *self.stop.borrow();
+            if since.elapsed() > if ends { LAST_AWAY } else { Duration::from_secs(PATIENCE_S) } {
+                return Err(self.lost(why, &progress));
             }
             if progress.ordered && !std::mem::replace(&mut noted, true) {
                 self.tell(FromNode::Note(format!("connection to node {} lost ({why}); taking it up again", self.node)))
@@ -124,6 +110,13 @@ impl Link {
             sleep(again).await;
             again = (again * 2).min(AGAIN_LATER);
         }
+    }
+
+    /// The node is given up.
+    fn lost(&self, why: String, progress: &Progress) -> AgentError {
+        let silent = progress.heard.map(|heard| heard.elapsed().as_secs()).filter(|seconds| *seconds > 0);
+        let why = silent.map_or(why.clone(), |seconds| format!("{why}; nothing heard of it for {seconds} s"));
+        AgentError::Lost { node: self.node.clone(), why }
     }
 
     /// Hands on; who listens no more has ended all.
@@ -141,36 +134,14 @@ impl Link {
             resumed: progress.resumed,
             broke_off: None,
         };
+        self.landing.about(&note);
         self.tell(FromNode::About(note)).await;
-    }
-
-    async fn exec(&self, ordered: bool) -> Result<AttachedProcess, Broke> {
-        let pods: Api<Pod> = Api::namespaced(self.cluster.client(), &self.agent.namespace);
-        let command = if ordered { &self.agent.again } else { &self.agent.first };
-        let parameters = AttachParams {
-            container: Some(self.agent.container.clone()),
-            max_stdin_buf_size: Some(BUFFER),
-            max_stdout_buf_size: Some(BUFFER),
-            ..AttachParams::default()
-        };
-        match timeout(CONNECT, pods.exec(&self.agent.pod, command, &parameters.stdin(true).stdout(true).stderr(true)))
-            .await
-        {
-            Ok(Ok(process)) => Ok(process),
-            Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
-                let what = format!("cannot exec into {}/{}", self.agent.namespace, self.agent.pod);
-                Err(Broke::Failed(
-                    crate::cluster::ClusterError::Forbidden { what, message: status.message.clone() }.into(),
-                ))
-            }
-            Ok(Err(error)) => Err(Broke::Off(words(&error))),
-            Err(_) => Err(Broke::Off(format!("no answer within {} s", CONNECT.as_secs()))),
-        }
     }
 
     /// One connection.
     async fn connection(&mut self, progress: &mut Progress) -> Broke {
-        let mut process = match self.exec(progress.ordered).await {
+        let dialled = dial(&self.cluster, &self.agent, progress.ordered, self.stop.clone()).await;
+        let mut process = match dialled {
             Ok(process) => process,
             Err(broke) => return broke,
         };
@@ -180,15 +151,18 @@ impl Link {
             return Broke::Off("the API server gave no streams".to_owned());
         };
         let status = process.take_status();
-        // A message may come in pieces: whoever reads it is not interrupted.
+        // A message may come in pieces: whoever reads it is not interrupted. He unpacks as well, beside
+        // the one who turns the events before into packets.
         let (sender, mut frames) = mpsc::channel::<std::io::Result<Frame>>(16);
         let reading = tokio::spawn(async move {
+            let mut unpacker = Unpacker::default();
             loop {
-                let (frame, last) = match frame::read_async(&mut stdout).await {
-                    Ok(Some(frame)) => (Ok(frame), false),
+                let frame = match frame::read_async(&mut stdout).await {
+                    Ok(Some(frame)) => unpacker.open(frame),
                     Ok(None) => return,
-                    Err(error) => (Err(error), true),
+                    Err(error) => Err(error),
                 };
+                let last = frame.is_err();
                 if sender.send(frame).await.is_err() || last {
                     return;
                 }
@@ -256,12 +230,13 @@ impl Link {
             }
             tokio::select! {
                 frame = frames.recv() => {
-                    heard = Instant::now();
                     let frame = match frame {
                         Some(Ok(frame)) => frame,
                         Some(Err(error)) => return Broke::Off(error.to_string()),
                         None => return Broke::Off("the stream ended".to_owned()),
                     };
+                    heard = Instant::now();
+                    progress.heard = Some(heard);
                     match frame.kind {
                         kind::WELCOME => {
                             let Ok(welcome) = serde_json::from_slice::<Welcome>(&frame.body) else {
@@ -329,7 +304,11 @@ impl Link {
     }
 
     /// One numbered message; `Some` if it was the last.
-    async fn sequenced(&self, progress: &mut Progress, frame: Frame) -> Result<Option<Result<(), AgentError>>, String> {
+    async fn sequenced(
+        &mut self,
+        progress: &mut Progress,
+        frame: Frame,
+    ) -> Result<Option<Result<(), AgentError>>, String> {
         let (number, body) = frame::number(&frame.body).ok_or("a message without a number")?;
         if number < progress.next {
             return Ok(None);
@@ -339,12 +318,15 @@ impl Link {
         }
         let news = match frame.kind {
             kind::EVENTS => {
-                let mut events = Vec::new();
-                let unpacked = DeflateDecoder::new(body).take(LONGEST_RUN).read_to_end(&mut events);
-                unpacked.map_err(|error| format!("events can't be unpacked: {error}"))?;
                 progress.next += 1;
-                self.tell(FromNode::Events(events)).await;
-                return Ok(None);
+                return match self.landing.land(body) {
+                    Ok(landed) => {
+                        self.tell(landed).await;
+                        Ok(None)
+                    }
+                    // One agent's stream is broken; the others' are not.
+                    Err(error) => Ok(Some(Err(AgentError::Lost { node: self.node.clone(), why: error.to_string() }))),
+                };
             }
             _ => serde_json::from_slice::<News>(body)
                 .map_err(|error| format!("the agent's news can't be read: {error}"))?,
@@ -369,18 +351,4 @@ fn pong(body: &[u8], clock: &mut ClockOffset) {
     {
         clock.add(sent, answered, now_ns());
     }
-}
-
-/// An error and what lies below it, in a line.
-fn words(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !words.contains(&text) {
-            words = format!("{words}: {text}");
-        }
-        cause = error.source();
-    }
-    words
 }

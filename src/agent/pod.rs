@@ -302,20 +302,30 @@ pub async fn lost(cluster: &Cluster, agent: &Agent, node: &str) -> Option<String
     if pod.metadata.deletion_timestamp.is_some() {
         return Some("its pod is being deleted".to_owned());
     }
-    let conditions = pod.status.and_then(|status| status.conditions).unwrap_or_default();
-    let away = conditions.iter().any(|c| c.type_ == "Ready" && c.reason.as_deref() == Some("NodeNotReady"));
-    away.then(|| format!("node {node} is not ready"))
+    is_marked(&pod).then(|| format!("node {node} is not ready"))
 }
 
-/// Removes an agent that was made for a capture.
-pub async fn remove(cluster: &Cluster, agent: &Agent) -> Result<(), ClusterError> {
+/// Whether the cluster has marked a pod that runs because its node is silent: kube-controller-manager's
+/// node lifecycle controller turns its condition Ready to False and gives no reason (MarkPodsNotReady); a
+/// kubelet that does so always gives one. Older clusters write NodeLost.
+fn is_marked(pod: &Pod) -> bool {
+    let Some(status) = &pod.status else { return false };
+    let mut conditions = status.conditions.iter().flatten();
+    status.reason.as_deref() == Some("NodeLost")
+        || conditions
+            .any(|c| c.type_ == "Ready" && c.status == "False" && c.reason.as_deref().is_none_or(str::is_empty))
+}
+
+/// Removes an agent that was made for a capture. Of one that was `lost` the record goes at once: its node
+/// may never say that it has ended, and its process ends by itself wherever it still runs.
+pub async fn remove(cluster: &Cluster, agent: &Agent, lost: bool) -> Result<(), ClusterError> {
     if !agent.ours {
         return Ok(());
     }
     let pods: Api<Pod> = Api::namespaced(cluster.client(), &agent.namespace);
     let what = format!("cannot delete the agent's pod {}/{}", agent.namespace, agent.pod);
     // It has ended, or ends by itself within moments.
-    let parameters = DeleteParams { grace_period_seconds: Some(1), ..DeleteParams::default() };
+    let parameters = DeleteParams { grace_period_seconds: Some(u32::from(!lost)), ..DeleteParams::default() };
     match answer(&what, pods.delete(&agent.pod, &parameters)).await {
         Ok(_) => Ok(()),
         Err(error) if error.is_not_found() => Ok(()),
@@ -356,4 +366,24 @@ async fn installed(cluster: &Cluster, choice: &AgentChoice, node: &str, life_s: 
     first.extend(["--start".to_owned(), life_s.to_string()]);
     let container = pod.spec.and_then(|spec| spec.containers.into_iter().next()).map_or(String::new(), |c| c.name);
     Ok(Agent { namespace, pod: pod.metadata.name.unwrap_or_default(), container, first, again: connect, ours: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_node_is_told_from_a_pod_that_is_not_ready() {
+        let pod = |status| serde_json::from_value::<Pod>(json!({"status": status})).unwrap();
+        let ready = |state: &str, reason| {
+            pod(json!({"phase": "Running", "conditions": [
+            {"type": "PodScheduled", "status": "False"}, {"type": "Ready", "status": state, "reason": reason}]}))
+        };
+        assert!(is_marked(&ready("False", json!(null))));
+        assert!(is_marked(&ready("False", json!(""))));
+        assert!(!is_marked(&ready("True", json!(null))));
+        assert!(!is_marked(&ready("False", json!("ContainersNotReady"))));
+        assert!(is_marked(&pod(json!({"phase": "Running", "reason": "NodeLost"}))));
+        assert!(!is_marked(&pod(json!({"phase": "Running"}))) && !is_marked(&Pod::default()));
+    }
 }

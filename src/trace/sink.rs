@@ -95,4 +95,20 @@ pub trait Sink {
     fn flush(&mut self) -> io::Result<()>;
     /// Ends the recording (closes what a format needs closed).
     fn finish(&mut self) -> io::Result<()>;
+    /// A part of the recording that is written beside the rest, on another thread. `None` where the
+    /// format has no such parts.
+    fn branch(&mut self) -> Option<Box<dyn Branch>> {
+        None
+    }
+    /// Puts in what a branch of this sink has written.
+    fn append(&mut self, written: &[u8]) -> io::Result<()> {
+        if written.is_empty() { Ok(()) } else { Err(io::ErrorKind::Unsupported.into()) }
+    }
+}
+
+/// A part of a recording. Its tracks are numbered for themselves; its processes and threads must be
+/// those of no other part. Notes ([`Sink::meta`]) are the whole's and not to be written here.
+pub trait Branch: Sink + Send + Sync {
+    /// Takes what was written since the last time, to be given to [`Sink::append`] in this order.
+    fn take(&mut self) -> Vec<u8>;
 }

@@ -3,9 +3,10 @@
 use std::io;
 
 use super::meta::CaptureMeta;
-use super::sink::{Event, Sink, SliceEvent, TrackDef, TrackRef};
+use super::sink::{Branch, Event, Sink, SliceEvent, TrackDef, TrackRef};
 
-/// Hands everything on to both; each numbers its tracks by itself.
+/// Hands everything on to both; each numbers its tracks by itself. Branches of the second hand on
+/// by themselves ([`LiveSink`](super::LiveSink)'s do), so what is taken and appended is the first's.
 #[derive(Debug)]
 pub struct Tee<A, B> {
     first: A,
@@ -87,6 +88,20 @@ impl<A: Sink, B: Sink> Sink for Tee<A, B> {
         self.first.finish()?;
         self.second.finish()
     }
+
+    fn branch(&mut self) -> Option<Box<dyn Branch>> {
+        Some(Box::new(Tee::new(self.first.branch()?, self.second.branch()?)))
+    }
+
+    fn append(&mut self, written: &[u8]) -> io::Result<()> {
+        self.first.append(written)
+    }
+}
+
+impl Branch for Tee<Box<dyn Branch>, Box<dyn Branch>> {
+    fn take(&mut self) -> Vec<u8> {
+        self.first.take()
+    }
 }
 
 impl<S: Sink + ?Sized> Sink for Box<S> {
@@ -132,6 +147,14 @@ impl<S: Sink + ?Sized> Sink for Box<S> {
 
     fn finish(&mut self) -> io::Result<()> {
         (**self).finish()
+    }
+
+    fn branch(&mut self) -> Option<Box<dyn Branch>> {
+        (**self).branch()
+    }
+
+    fn append(&mut self, written: &[u8]) -> io::Result<()> {
+        (**self).append(written)
     }
 }
 

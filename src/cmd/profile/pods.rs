@@ -13,6 +13,9 @@ use crate::cluster::Cluster;
 use crate::profile::CaptureOptions;
 use crate::view::text;
 
+/// Threads for the streams of nodes: more than the one who writes keeps up with help nobody.
+const MOST_THREADS: usize = 16;
+
 /// Flags for pods.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Pods")]
@@ -77,7 +80,9 @@ impl PodArgs {
             Regex::new(pattern).map_err(|error| Error::usage("--process is no regular expression").because(error))?;
         }
         let selection = Selection { targets, labels: self.selector.clone(), container: self.container.clone() };
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        // Nodes' streams are unpacked and joined there, each beside the others.
+        let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, MOST_THREADS));
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
         let runtime = runtime.map_err(|error| Error::failed("cannot wait for the network", error))?;
         let (cluster, found) = runtime.block_on(async {
             let cluster = Cluster::connect(&settings.cluster).await?;

@@ -7,6 +7,7 @@
 
 mod batch;
 mod growth;
+mod numbers;
 mod sink;
 mod tail;
 #[cfg(test)]
@@ -21,9 +22,9 @@ pub use sink::LiveSink;
 /// What the two ends share.
 type Inbox = Arc<Mutex<Batch>>;
 
-/// A push leaves a batch as whole as it was, so one that panicked elsewhere does no harm.
-fn lock(inbox: &Mutex<Batch>) -> MutexGuard<'_, Batch> {
-    inbox.lock().unwrap_or_else(PoisonError::into_inner)
+/// A push leaves what is shared as whole as it was, so one that panicked elsewhere does no harm.
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The viewer's end.

@@ -1,5 +1,6 @@
 //! Perfetto's TrackEvent format, written and read by hand: the few messages we need, fast.
 
+mod events;
 mod intern;
 mod packets;
 mod read;

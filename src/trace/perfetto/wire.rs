@@ -98,25 +98,92 @@ pub(in crate::trace) const STATE_CLEARED: u64 = 1;
 pub(in crate::trace) const NEEDS_STATE: u64 = 2;
 
 /// Appends a varint.
-pub(in crate::trace) fn varint(buf: &mut Vec<u8>, mut value: u64) {
-    let mut bytes = [0u8; 10];
-    let mut len = 0;
-    while value >= 0x80 {
-        bytes[len] = value as u8 | 0x80;
-        value >>= 7;
-        len += 1;
+#[inline(always)]
+pub(in crate::trace) fn varint(buf: &mut Vec<u8>, value: u64) {
+    if value < 0x80 {
+        buf.push(value as u8);
+    } else {
+        long_varint(buf, value);
     }
-    bytes[len] = value as u8;
-    buf.extend_from_slice(&bytes[..=len]);
+}
+
+#[inline]
+fn long_varint(buf: &mut Vec<u8>, value: u64) {
+    let mut short = Short::default();
+    short.varint(value);
+    // All of it and back: a copy of a length that the compiler knows is no call.
+    buf.extend_from_slice(&short.bytes[..16]);
+    buf.truncate(buf.len() - 16 + short.len);
+}
+
+/// A few small fields on the stack, for what is written with every event.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::trace) struct Short {
+    bytes: [u8; 64],
+    len: usize,
+}
+
+impl Default for Short {
+    fn default() -> Short {
+        Short { bytes: [0; 64], len: 0 }
+    }
+}
+
+impl Short {
+    /// What was put in.
+    #[inline]
+    pub fn as_slice(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn byte(&mut self, byte: u8) {
+        // Never full: nobody puts in more than six numbers.
+        if let Some(slot) = self.bytes.get_mut(self.len) {
+            *slot = byte;
+            self.len += 1;
+        }
+    }
+
+    /// Bytes as they are.
+    pub fn put(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.byte(*byte));
+    }
+
+    /// A varint.
+    #[inline(always)]
+    pub fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.byte(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.byte(value as u8);
+    }
+
+    /// A varint field.
+    #[inline(always)]
+    pub fn uint(&mut self, field: u32, value: u64) {
+        self.varint(u64::from(field) << 3);
+        self.varint(value);
+    }
+
+    /// Tag and length of a field of so many bytes, which follow.
+    #[inline(always)]
+    pub fn head(&mut self, field: u32, length: usize) {
+        self.varint(u64::from(field) << 3 | 2);
+        self.varint(length as u64);
+    }
 }
 
 /// Appends a varint field.
+#[inline]
 pub(in crate::trace) fn uint(buf: &mut Vec<u8>, field: u32, value: u64) {
     varint(buf, u64::from(field) << 3);
     varint(buf, value);
 }
 
 /// Appends an eight-byte field.
+#[inline]
 pub(in crate::trace) fn fixed64(buf: &mut Vec<u8>, field: u32, value: u64) {
     varint(buf, u64::from(field) << 3 | 1);
     buf.extend_from_slice(&value.to_le_bytes());

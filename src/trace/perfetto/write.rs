@@ -4,17 +4,21 @@ use std::io::{self, Write};
 
 use rustc_hash::FxHashMap;
 
+use super::events::WrittenTrack;
 use super::intern::{Interner, Kind};
 use super::wire::{self, event_type, field};
 use crate::trace::meta::CaptureMeta;
 use crate::trace::model::Layer;
-use crate::trace::sink::{ArgRef, Event, Sink, SliceEvent, TrackDef, TrackRef};
+use crate::trace::sink::{ArgRef, Branch, Event, Sink, SliceEvent, TrackDef, TrackRef};
 
 /// Packets are handed on in runs of about this size, whole, so that a file cut by kill -9
 /// loses its tail only.
 const FLUSH_BYTES: usize = 64 << 10;
-/// The one packet sequence of our files.
+/// The packet sequence of a file's own writer; its branches have the next ones. Names are numbered
+/// in each for itself.
 const SEQUENCE: u64 = 1;
+/// Ids of tracks are of the whole file: each sequence has this many of its own.
+const UUIDS_SHIFT: u32 = 40;
 /// `TrackDescriptor.ChildTracksOrdering.EXPLICIT`.
 const EXPLICIT_ORDER: u64 = 3;
 /// `CounterDescriptor.Unit.UNIT_SIZE_BYTES`.
@@ -36,28 +40,30 @@ struct Process {
     rank_told: bool,
 }
 
-struct WrittenTrack {
-    uuid: u64,
-    layer: Layer,
-}
-
 /// A [`Sink`] that writes Perfetto's protobuf format.
 ///
 /// Memory stays bounded: names are kept in a table that starts afresh when it grows large.
 pub struct PerfettoWriter<W: Write> {
     out: W,
-    buf: Vec<u8>,
+    pub(super) buf: Vec<u8>,
     /// Body of the event being written.
-    event: Vec<u8>,
-    names: Interner,
-    tracks: Vec<WrittenTrack>,
+    pub(super) event: Vec<u8>,
+    pub(super) names: Interner,
+    pub(super) tracks: Vec<WrittenTrack>,
     processes: FxHashMap<u32, Process>,
     threads: FxHashMap<(u32, u32), u64>,
     last_uuid: u64,
     meta_track: Option<TrackRef>,
     clock: ClockSnapshot,
     /// The next packet must tell the reader to forget the names.
-    clear_state: bool,
+    pub(super) clear_state: bool,
+    /// How often it was told so.
+    pub(super) generation: u32,
+    pub(super) sequence: u64,
+    /// Sequences given to branches.
+    branches: u64,
+    /// See [`FLUSH_BYTES`]; a branch keeps all until it is taken.
+    flush_bytes: usize,
 }
 
 impl<W: Write> PerfettoWriter<W> {
@@ -66,7 +72,14 @@ impl<W: Write> PerfettoWriter<W> {
     /// # Errors
     /// Those of `out`.
     pub fn new(out: W, clock: ClockSnapshot) -> io::Result<Self> {
-        let mut writer = PerfettoWriter {
+        let mut writer = PerfettoWriter::of_sequence(out, clock, SEQUENCE);
+        writer.clock_snapshot();
+        writer.flush()?;
+        Ok(writer)
+    }
+
+    fn of_sequence(out: W, clock: ClockSnapshot, sequence: u64) -> Self {
+        PerfettoWriter {
             out,
             buf: Vec::with_capacity(FLUSH_BYTES + (8 << 10)),
             event: Vec::with_capacity(1 << 10),
@@ -74,14 +87,15 @@ impl<W: Write> PerfettoWriter<W> {
             tracks: Vec::new(),
             processes: FxHashMap::default(),
             threads: FxHashMap::default(),
-            last_uuid: 0,
+            last_uuid: (sequence - SEQUENCE) << UUIDS_SHIFT,
             meta_track: None,
             clock,
             clear_state: true,
-        };
-        writer.clock_snapshot();
-        writer.flush()?;
-        Ok(writer)
+            generation: 0,
+            sequence,
+            branches: 0,
+            flush_bytes: FLUSH_BYTES,
+        }
     }
 
     /// Hands everything on and returns the writer underneath.
@@ -114,20 +128,23 @@ impl<W: Write> PerfettoWriter<W> {
     }
 
     /// Tells the reader that names start afresh, and the defaults that hold from here on.
-    fn start_state(&mut self) {
+    pub(super) fn start_state(&mut self) {
+        let sequence = self.sequence;
         wire::message(&mut self.buf, field::TRACE_PACKET, |b| {
-            wire::uint(b, field::PACKET_SEQUENCE, SEQUENCE);
+            wire::uint(b, field::PACKET_SEQUENCE, sequence);
             wire::uint(b, field::PACKET_SEQUENCE_FLAGS, wire::STATE_CLEARED);
             wire::message(b, field::PACKET_DEFAULTS, |b| {
                 wire::uint(b, field::PACKET_CLOCK, u64::from(wire::CLOCK_MONOTONIC));
             });
         });
         self.clear_state = false;
+        self.generation += 1;
     }
 
     fn descriptor(&mut self, body: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
+        let sequence = self.sequence;
         wire::message(&mut self.buf, field::TRACE_PACKET, |b| {
-            wire::uint(b, field::PACKET_SEQUENCE, SEQUENCE);
+            wire::uint(b, field::PACKET_SEQUENCE, sequence);
             wire::message(b, field::PACKET_DESCRIPTOR, body);
         });
         self.hand_on()
@@ -154,75 +171,8 @@ impl<W: Write> PerfettoWriter<W> {
         Ok(self.last_uuid)
     }
 
-    /// Encodes an event's common fields into `self.event`.
-    fn start_event(&mut self, track: TrackRef, kind: u64, name: &str) {
-        if self.names.is_full() {
-            self.names.clear();
-            self.clear_state = true;
-        }
-        if self.clear_state {
-            self.start_state();
-        }
-        self.event.clear();
-        wire::uint(&mut self.event, field::EVENT_TYPE, kind);
-        let Some(track) = self.tracks.get(track.0 as usize) else { return };
-        wire::uint(&mut self.event, field::EVENT_TRACK, track.uuid);
-        if kind == event_type::BEGIN || kind == event_type::INSTANT {
-            if let Some(id) = self.names.id(Kind::Category, track.layer.name()) {
-                wire::uint(&mut self.event, field::EVENT_CATEGORY_IID, id);
-            }
-            match self.names.id(Kind::Name, name) {
-                Some(id) => wire::uint(&mut self.event, field::EVENT_NAME_IID, id),
-                None => wire::bytes(&mut self.event, field::EVENT_NAME, name.as_bytes()),
-            }
-        }
-    }
-
-    fn arg(&mut self, key: &str, value: ArgRef<'_>) {
-        let key_id = self.names.id(Kind::Key, key);
-        let text_id = match value {
-            ArgRef::Str(text) => self.names.repeated(text),
-            _ => None,
-        };
-        wire::message(&mut self.event, field::EVENT_ANNOTATION, |b| {
-            match key_id {
-                Some(id) => wire::uint(b, field::ANNOTATION_NAME_IID, id),
-                None => wire::bytes(b, field::ANNOTATION_NAME, key.as_bytes()),
-            }
-            match (value, text_id) {
-                (ArgRef::U64(n), _) => wire::uint(b, field::ANNOTATION_UINT, n),
-                (ArgRef::I64(n), _) => wire::uint(b, field::ANNOTATION_INT, n as u64),
-                (ArgRef::F64(n), _) => wire::fixed64(b, field::ANNOTATION_DOUBLE, n.to_bits()),
-                (ArgRef::Str(_), Some(id)) => wire::uint(b, field::ANNOTATION_STRING_IID, id),
-                (ArgRef::Str(text), None) => wire::bytes(b, field::ANNOTATION_STRING, text.as_bytes()),
-            }
-        });
-    }
-
-    fn args(&mut self, args: &[(&str, ArgRef<'_>)]) {
-        for &(key, value) in args {
-            self.arg(key, value);
-        }
-    }
-
-    /// Writes `self.event` as a packet, with the names that are new in it.
-    fn end_event(&mut self, ts_ns: u64) -> io::Result<()> {
-        let PerfettoWriter { buf, event, names, .. } = self;
-        wire::message(buf, field::TRACE_PACKET, |b| {
-            wire::uint(b, field::PACKET_TIMESTAMP, ts_ns);
-            wire::uint(b, field::PACKET_SEQUENCE, SEQUENCE);
-            wire::uint(b, field::PACKET_SEQUENCE_FLAGS, wire::NEEDS_STATE);
-            if !names.fresh.is_empty() {
-                wire::bytes(b, field::PACKET_INTERNED, &names.fresh);
-                names.fresh.clear();
-            }
-            wire::bytes(b, field::PACKET_TRACK_EVENT, event);
-        });
-        self.hand_on()
-    }
-
-    fn hand_on(&mut self) -> io::Result<()> {
-        if self.buf.len() < FLUSH_BYTES {
+    pub(super) fn hand_on(&mut self) -> io::Result<()> {
+        if self.buf.len() < self.flush_bytes {
             return Ok(());
         }
         let done = self.out.write_all(&self.buf);
@@ -252,7 +202,7 @@ impl<W: Write> Sink for PerfettoWriter<W> {
         })?;
         if let (Some(rank), false) = (rank, rank_told) {
             let track = TrackRef(self.tracks.len() as u32);
-            self.tracks.push(WrittenTrack { uuid, layer: Layer::Meta });
+            self.tracks.push(self.written(uuid, Layer::Meta));
             self.start_event(track, event_type::INSTANT, "process");
             self.arg("rank", ArgRef::U64(u64::from(rank)));
             self.end_event(self.clock.monotonic_ns)?;
@@ -309,7 +259,7 @@ impl<W: Write> Sink for PerfettoWriter<W> {
             wire::uint(b, field::TRACK_ORDER_RANK, order as u64);
         })?;
         let track = TrackRef(self.tracks.len() as u32);
-        self.tracks.push(WrittenTrack { uuid, layer: def.layer });
+        self.tracks.push(self.written(uuid, def.layer));
         Ok(track)
     }
 
@@ -323,8 +273,7 @@ impl<W: Write> Sink for PerfettoWriter<W> {
             wire::fixed64(&mut self.event, field::EVENT_FLOW, slice.flow);
         }
         self.end_event(slice.start_ns)?;
-        self.start_event(track, event_type::END, "");
-        self.end_event(slice.start_ns.saturating_add(slice.dur_ns))
+        self.plain_end(track, slice.start_ns.saturating_add(slice.dur_ns))
     }
 
     fn begin(&mut self, track: TrackRef, event: &Event<'_>) -> io::Result<()> {
@@ -334,6 +283,9 @@ impl<W: Write> Sink for PerfettoWriter<W> {
     }
 
     fn end(&mut self, track: TrackRef, event: &Event<'_>) -> io::Result<()> {
+        if event.args.is_empty() {
+            return self.plain_end(track, event.ts_ns);
+        }
         self.start_event(track, event_type::END, "");
         self.args(event.args);
         self.end_event(event.ts_ns)
@@ -382,5 +334,23 @@ impl<W: Write> Sink for PerfettoWriter<W> {
 
     fn finish(&mut self) -> io::Result<()> {
         self.flush()
+    }
+
+    fn branch(&mut self) -> Option<Box<dyn Branch>> {
+        self.branches += 1;
+        let mut branch = PerfettoWriter::of_sequence(io::sink(), self.clock, SEQUENCE + self.branches);
+        branch.flush_bytes = usize::MAX;
+        Some(Box::new(branch))
+    }
+
+    fn append(&mut self, written: &[u8]) -> io::Result<()> {
+        self.out.write_all(written)
+    }
+}
+
+impl Branch for PerfettoWriter<io::Sink> {
+    fn take(&mut self) -> Vec<u8> {
+        let next = Vec::with_capacity(self.buf.len() + self.buf.len() / 4);
+        std::mem::replace(&mut self.buf, next)
     }
 }
