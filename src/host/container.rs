@@ -9,9 +9,12 @@
 //! | Podman | `libpod-ID.scope` | `libpod-ID` |
 
 use std::fs;
+use std::path::Path;
 
 /// A container's id has so many hexadecimal digits, with every runtime that Kubernetes knows.
 const ID: usize = 64;
+
+const PROC: &str = "/proc";
 
 /// The id in what a pod's status calls a container: `containerd://ID`, `cri-o://ID`, `docker://ID`.
 pub fn id_of(reference: &str) -> Option<&str> {
@@ -59,10 +62,14 @@ pub(super) fn is_id(text: &str) -> bool {
 /// # Errors
 /// If /proc can't be read at all.
 pub fn processes(ids: &[&str]) -> std::io::Result<Vec<(u32, usize)>> {
+    processes_in(Path::new(PROC), ids)
+}
+
+fn processes_in(proc: &Path, ids: &[&str]) -> std::io::Result<Vec<(u32, usize)>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir("/proc")?.flatten() {
+    for entry in fs::read_dir(proc)?.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        if let Some(index) = which(pid, ids) {
+        if let Some(index) = which_in(proc, pid, ids) {
             found.push((pid, index));
         }
     }
@@ -72,7 +79,11 @@ pub fn processes(ids: &[&str]) -> std::io::Result<Vec<(u32, usize)>> {
 
 /// In which of some containers a process is.
 pub fn which(pid: u32, ids: &[&str]) -> Option<usize> {
-    let cgroup = fs::read(format!("/proc/{pid}/cgroup")).ok()?;
+    which_in(Path::new(PROC), pid, ids)
+}
+
+fn which_in(proc: &Path, pid: u32, ids: &[&str]) -> Option<usize> {
+    let cgroup = fs::read(proc.join(pid.to_string()).join("cgroup")).ok()?;
     let cgroup = String::from_utf8_lossy(&cgroup);
     let around = containers(&cgroup);
     ids.iter().position(|id| around.contains(id))
@@ -113,6 +124,41 @@ mod tests {
                 [A]
             );
         }
+    }
+
+    /// A node's /proc as kernels with cgroups of version 1, of version 2 and of both have it: a pod of two
+    /// containers, the pause container beside them, a shell on the node, and a process that has just ended.
+    #[test]
+    fn processes_of_containers_are_found_whatever_the_version() {
+        let ids: Vec<String> = (1..4).map(|n: u8| format!("{n:064x}")).collect();
+        let pod = "/kubepods.slice/kubepods-pod2f1b3c4d.slice";
+        let of = |number: usize| format!("{pod}/cri-containerd-{}.scope", ids[number]);
+        // Each version's lines around the path; of both: controllers in version 1, systemd's tree in version 2.
+        let versions = [
+            ("v1", "11:memory:PATH\n10:pids:PATH\n4:cpu,cpuacct:PATH\n1:name=systemd:PATH\n"),
+            ("v2", "0::PATH\n"),
+            ("both", "11:memory:PATH\n10:pids:PATH\n0::/system.slice/containerd.service\n"),
+        ];
+        for (version, lines) in versions {
+            let proc = tempfile::tempdir().unwrap();
+            let put = |pid: &str, path: &str| {
+                fs::create_dir(proc.path().join(pid)).unwrap();
+                fs::write(proc.path().join(pid).join("cgroup"), lines.replace("PATH", path)).unwrap();
+            };
+            put("1", "/init.scope");
+            put("2000", &of(0));
+            // Its main process, a worker in a cgroup that it made itself, and the other container.
+            put("2101", &of(1));
+            put("2102", &format!("{}/workers", of(1)));
+            put("2201", &of(2));
+            put("3000", "/user.slice/user-0.slice/session-3.scope");
+            fs::create_dir(proc.path().join("4000")).unwrap();
+            fs::write(proc.path().join("cgroups"), "").unwrap();
+            let wanted = [ids[1].as_str(), ids[2].as_str()];
+            let found = processes_in(proc.path(), &wanted).unwrap();
+            assert_eq!(found, [(2101, 0), (2102, 0), (2201, 1)], "{version}");
+        }
+        assert!(processes_in(Path::new("/nowhere"), &[]).is_err());
     }
 
     #[test]

@@ -10,7 +10,8 @@ PROGRAM is `aictl` there. `exec` is spoken as the API server speaks it to kubele
 
 Prints its port. Commands on stdin, a line each: `drop` cuts all connections of `exec`; `refuse` and
 `accept` set whether new ones are taken; `evict NAME` ends a pod as the kubelet does under pressure;
-`kill NAME` kills its container; `patience SECONDS` is how long agents started from now on wait for
+`kill NAME` kills its container; `vanish` is a node whose power fails: what is connected stays so and says
+no more, what connects gets no answer, and no pod is looked after; `patience SECONDS` is how long agents started from now on wait for
 a near end that is gone (a minute in life). Ends, with all it started, at the end of stdin.
 """
 
@@ -52,6 +53,8 @@ def path_of(pod, below=""):
 
 
 def set_status(pod, status):
+    if vanished.is_set():
+        return
     try:
         api("PATCH", path_of(pod, "/status"), {"status": status}, "application/merge-patch+json")
     except Exception as error:
@@ -174,6 +177,8 @@ def now():
 
 def look():
     while True:
+        if vanished.is_set():
+            return
         try:
             pods = api("GET", f"/api/v1/pods?fieldSelector=spec.nodeName%3D{node}")["items"]
         except Exception:
@@ -256,6 +261,7 @@ SYN_STREAM, SYN_REPLY, RST, PING, FIN = 1, 2, 3, 6, 1
 
 connections = set()
 refusing = threading.Event()
+vanished = threading.Event()
 
 
 class Spdy:
@@ -276,8 +282,11 @@ class Spdy:
                     more = None
                 finally:
                     self.sock.setblocking(True)
-            if more is None:
-                select.select([self.sock], [], [], 1)
+            if vanished.is_set():
+                data, more = b"", None
+                time.sleep(0.1)
+            elif more is None:
+                select.select([self.sock], [], [], 0.1)
             elif not more:
                 raise EOFError
             else:
@@ -315,6 +324,8 @@ class Spdy:
             self.sock.sendall(struct.pack(">II", 0x80030000 | SYN_REPLY, len(body)) + body)
 
     def data(self, stream, data, flags=0):
+        if vanished.is_set():
+            return
         with self.lock:
             self.sock.sendall(struct.pack(">II", stream, flags << 24 | len(data)) + data)
 
@@ -352,6 +363,8 @@ def carry(sock, container, command):
         if code:
             causes = [{"reason": "ExitCode", "message": str(code)}]
             status = {"metadata": {}, "status": "Failure", "reason": "NonZeroExitCode", "message": f"command terminated with exit code {code}", "details": {"causes": causes}}
+        while vanished.is_set():
+            time.sleep(1)
         try:
             spdy.data(streams["error"], json.dumps(status).encode())
             for stream in streams.values():
@@ -385,6 +398,8 @@ class Kubelet(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self):
+        while vanished.is_set():
+            time.sleep(1)
         url = urlparse(self.path)
         parts = url.path.strip("/").split("/")
         container = next((c for c in running.values() if parts[:1] == ["exec"] and c.name == parts[2] and not c.over), None)
@@ -436,6 +451,8 @@ for line in sys.stdin:
                 connection.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
+    elif words[0] == "vanish":
+        vanished.set()
     elif words[0] == "accept":
         refusing.clear()
     elif words[0] == "evict":

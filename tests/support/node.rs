@@ -78,6 +78,23 @@ impl Node {
         assert_eq!(self.lines.next().unwrap().unwrap(), "ok");
     }
 
+    /// Marks a pod as the node lifecycle controller does that of a node that is silent.
+    pub fn mark(&self, namespace: &str, name: &str) {
+        let status = json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}});
+        self.kube.block_on(async {
+            let pods: Api<Pod> = Api::namespaced(self.kube.client(), namespace);
+            pods.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
+        });
+    }
+
+    /// Removes its object, as a cloud's controller does with that of a machine that is gone.
+    pub fn forget(&self) {
+        self.kube.block_on(async {
+            let nodes: Api<NodeObject> = Api::all(self.kube.client());
+            nodes.delete(&self.name, &DeleteParams::default()).await.unwrap();
+        });
+    }
+
     /// Makes a pod of one container here, and waits until it runs.
     pub fn pod(&self, namespace: &str, name: &str, labels: &Value, command: &[&str], env: &[(&str, &str)]) -> Pod {
         let env: Vec<Value> = env.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
@@ -141,6 +158,18 @@ impl Node {
             assert!(begin.elapsed() < Duration::from_secs(60), "agents are left: {:?}", self.agents(namespace));
             std::thread::sleep(Duration::from_millis(100));
         }
+    }
+
+    /// Deletes a pod and makes another of the same name, as a StatefulSet's controller does.
+    pub fn replace(&self, namespace: &str, name: &str) {
+        let before = self.get(namespace, name);
+        self.kube.block_on(async {
+            let pods: Api<Pod> = Api::namespaced(self.kube.client(), namespace);
+            pods.delete(name, &DeleteParams::default().grace_period(0)).await.unwrap();
+            let metadata = json!({"name": name, "labels": before.metadata.labels});
+            let next = json!({"metadata": metadata, "spec": before.spec});
+            pods.create(&PostParams::default(), &serde_json::from_value(next).unwrap()).await.unwrap();
+        });
     }
 
     /// Deletes a pod.

@@ -16,7 +16,7 @@ use std::time::Duration;
 use clap::ValueHint;
 use clap_complete::{ArgValueCandidates, ArgValueCompleter, CompletionCandidate};
 
-use super::error::{DONE, Error, INTERRUPTED};
+use super::error::{BLIND, DONE, Error, INTERRUPTED};
 use super::interrupt::Interrupt;
 use super::recording::{self, Format, NewRecording};
 use super::settings::Settings;
@@ -127,7 +127,7 @@ says what that pod may do and why.
 An existing FILE is overwritten if it is a recording, and only once the first event is there.
 
 Exit codes: 0 recorded (also after Ctrl-C) · 1 failed, or no such process · 2 usage, or COMMAND
-cannot be run · 4 not permitted, the kernel lacks something, or the report is inconclusive · 130 at
+cannot be run · 4 not permitted, the kernel lacks something, a node was lost, or the report is inconclusive · 130 at
 the second Ctrl-C.
 
 Environment: AICTL_DURATION, AICTL_LAYERS, AICTL_MAX_OVERHEAD, AICTL_PYTHON_HZ,
@@ -238,7 +238,8 @@ fn after(args: &Args, settings: &Settings, recording: &NewRecording, meta: &Capt
     ui.note(&format!("recorded {} ({}, {})", path.display(), human::bytes(size), human::seconds(seconds)));
     if args.no_report {
         ui.hint(&format!("aictl report {}", quoted(path)));
-        return Ok(DONE);
+        let cut = meta.nodes.iter().any(|node| node.broke_off.is_some());
+        return Ok(if cut { BLIND } else { DONE });
     }
     let code = report::print(&recording::read(path, ui)?, settings)?;
     ui.hint(&format!("open {} in https://ui.perfetto.dev, or print this again: aictl report {0}", quoted(path)));

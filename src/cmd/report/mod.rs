@@ -54,7 +54,7 @@ With -o name only the verdict's kind is printed: input_bound, cpu_bound, gpu_bou
 communication_bound, io_bound, host_bound, idle, balanced or inconclusive.
 
 Exit codes: 0 there is a verdict · 1 the file can't be read · 2 usage · 4 inconclusive: the
-recording does not say."
+recording does not say, or a node was lost while it was made."
 );
 
 /// Reads, judges, prints.
@@ -86,7 +86,9 @@ fn show(report: &Report, settings: &Settings) -> Done {
         }
     }
     .map_err(Error::output)?;
-    Ok(if report.verdict.kind == VerdictKind::Inconclusive { BLIND } else { DONE })
+    // Of a node that was lost, data are missing.
+    let cut = report.capture.nodes.iter().any(|node| node.broke_off.is_some());
+    Ok(if cut || report.verdict.kind == VerdictKind::Inconclusive { BLIND } else { DONE })
 }
 
 /// A comparison in lines without colours, for a screen of `width` columns.

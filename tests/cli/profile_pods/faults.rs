@@ -178,6 +178,21 @@ fn a_laptop_that_died_leaves_a_record_without_an_owner_that_the_next_capture_rem
 }
 
 #[test]
+fn a_pod_that_another_takes_the_place_of_is_told_from_it() {
+    let Some(scene) = Scene::new("replaced") else { return };
+    let Some(node) = scene.node("n") else { return };
+    scene.python(&node, "train-0", &json!({}), &[]);
+    let child = scene.start(&[&["train-0", "-d", "60s", "-w", "run.pftrace"], &QUICK[..]].concat());
+    // The target's end takes the agent along where its owner is deleted; the next pod is no business of it.
+    let (_, pids) = agent(&scene, &node);
+    node.replace(&scene.namespace, "train-0");
+    let ran = scene.end(child);
+    assert!(ran.stderr.contains("pod train-0 was replaced while it was recorded"), "{ran}");
+    assert!(scene.report("run.pftrace")["duration_s"].as_f64().unwrap() < 40.0);
+    nothing_is_left(&scene, &node, &pids);
+}
+
+#[test]
 fn what_a_container_calls_itself_reaches_no_terminal() {
     let Some(scene) = Scene::new("hostile") else { return };
     let Some(node) = scene.node("n") else { return };

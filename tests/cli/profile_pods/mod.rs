@@ -1,9 +1,11 @@
 //! `aictl profile` of pods: a real API server, real containers, real eBPF; a kubelet of the tests'
 //! own (support/node.py).
 
+mod agents;
 mod faults;
 mod rights;
 mod targets;
+mod vanish;
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
