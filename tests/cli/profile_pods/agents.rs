@@ -1,16 +1,11 @@
 //! What an agent may do, as the API server has it, and which processes it looks at.
 
-use std::fs;
-
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 use super::{QUICK, Scene};
 use crate::environment::binary;
 use crate::tmux::{self, Terminal};
-
-/// A target with a child that does nothing of interest.
-const WITH_CHILD: &str = "import subprocess\nsubprocess.Popen(['/usr/bin/sleep', '300'])\n";
 
 /// All of an object below some keys, for comparison with what it must be.
 fn part(pod: &Pod, path: &str) -> Value {
@@ -21,10 +16,12 @@ fn part(pod: &Pod, path: &str) -> Value {
 fn an_agent_has_the_least_that_it_needs_and_sees_only_what_is_asked_for() {
     let Some(scene) = Scene::new("least") else { return };
     let Some(node) = scene.node("n") else { return };
-    fs::write(node.share().join("both.py"), format!("{WITH_CHILD}{}", super::WORK)).unwrap();
-    let target = node.pod(&scene.namespace, "train-0", &json!({}), &["/usr/bin/python3", "/srv/both.py"], &[]);
+    std::fs::write(node.share().join("work.py"), super::WORK).unwrap();
+    // Its first process is of no interest.
+    let both = "/usr/bin/python3 /srv/work.py & exec /usr/bin/sleep 300";
+    let target = node.pod(&scene.namespace, "train-0", &json!({}), &["/usr/bin/sh", "-c", both], &[]);
     std::thread::sleep(std::time::Duration::from_millis(500));
-    let arguments = ["train-0", "-d", "3s", "-w", "run.pftrace", "--process", "python.*both", "-c", "main"];
+    let arguments = ["train-0", "-d", "3s", "-w", "run.pftrace", "--process", "python.*work", "-c", "main"];
     let more = ["--node-image-pull-policy", "never", "--agent-image", "registry.example/aictl:7"];
     let child = scene.start(&[&arguments[..], &more, &QUICK].concat());
     let name = scene.wait_for_agent(&node);
