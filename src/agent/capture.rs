@@ -22,6 +22,8 @@ use crate::trace::{CaptureMeta, Joiner, LayerStatus, NodeNote, RelayReader, Sink
 const TICK: Duration = Duration::from_millis(100);
 /// What is written is handed on to the file at least so often.
 const FLUSH: Duration = Duration::from_secs(1);
+/// Once a node records, the others are waited for so long before it is said that it does.
+const LATE: Duration = Duration::from_secs(5);
 /// Removing what was made is given so long at the end.
 const CLEAN: Duration = Duration::from_secs(15);
 /// Messages of all nodes that wait to be written; one is some 200 kB.
@@ -58,6 +60,8 @@ struct Node {
     name: String,
     task: JoinHandle<()>,
     settled: bool,
+    /// When its probes were in place.
+    began: Option<Instant>,
     over: bool,
     note: NodeNote,
     /// Names of its pods.
@@ -99,7 +103,7 @@ pub fn capture(
         let pods = pods.into_iter().map(|pod| pod.name).collect();
         let task = plan.runtime.spawn(node(order, part, nodes.len(), out.clone(), stopped.clone()));
         let note = NodeNote { node: name.clone(), ..NodeNote::default() };
-        nodes.push(Node { name, task, settled: false, over: false, note, pods, latest: None });
+        nodes.push(Node { name, task, settled: false, began: None, over: false, note, pods, latest: None });
     }
     drop((out, stopped));
     let mut all = All {
@@ -141,6 +145,7 @@ pub fn capture(
                 break;
             }
         }
+        all.go_on(begin, progress);
         if all.attached && Instant::now() >= next_tell {
             next_tell = Instant::now() + 2 * TICK;
             progress(all.going());
@@ -246,6 +251,11 @@ impl All<'_> {
                     }
                 }
                 node.settled = true;
+                node.began = Some(Instant::now());
+                if self.attached {
+                    let text = format!("node {} is recorded as well from here on", node.name);
+                    progress(CaptureProgress::Note { text: &text, warns: true });
+                }
                 self.settle(begin, progress);
             }
             FromNode::News(news) => node.latest = Some(news),
@@ -280,7 +290,7 @@ impl All<'_> {
             };
             node.note.broke_off = Some(why);
             let note = node.note.clone();
-            let going_on = format!("; going on without {}", some_of(&node.pods));
+            let going_on = format!("; going on without {}", some_of("pod", &node.pods));
             self.joiner.about(index, note);
             // If it is the only one, it is the command's own error.
             if self.nodes.len() > 1 || settled {
@@ -297,11 +307,28 @@ impl All<'_> {
 
     /// Tells that the capture runs, once every node has said whether it does.
     fn settle(&mut self, begin: Instant, progress: &mut dyn FnMut(CaptureProgress<'_>)) {
-        let runs = self.nodes.iter().any(|node| node.settled && !node.over);
+        // One that is over by now has recorded: what came is kept, whatever became of the others.
+        let runs = self.nodes.iter().any(|node| node.began.is_some());
         if !self.attached && runs && self.nodes.iter().all(|node| node.settled) {
-            self.attached = true;
-            progress(CaptureProgress::Attached { took: begin.elapsed(), layers: &one_each(&self.layers) });
+            self.attach(begin, progress);
         }
+    }
+
+    fn attach(&mut self, begin: Instant, progress: &mut dyn FnMut(CaptureProgress<'_>)) {
+        self.attached = true;
+        progress(CaptureProgress::Attached { took: begin.elapsed(), layers: &one_each(&self.layers) });
+    }
+
+    /// A node that takes long holds up neither the others' recording nor the news of it.
+    fn go_on(&mut self, begin: Instant, progress: &mut dyn FnMut(CaptureProgress<'_>)) {
+        let first = self.nodes.iter().filter_map(|node| node.began).min();
+        if self.attached || first.is_none_or(|first| first.elapsed() < LATE) {
+            return;
+        }
+        let late: Vec<&str> = self.nodes.iter().filter(|node| !node.settled).map(|node| node.name.as_str()).collect();
+        let text = format!("not recorded yet, while others are: {}", some_of("node", &late));
+        progress(CaptureProgress::Note { text: &text, warns: true });
+        self.attach(begin, progress);
     }
 
     fn going(&self) -> CaptureProgress<'static> {
@@ -333,13 +360,13 @@ fn one_each(layers: &[LayerStatus]) -> Vec<LayerStatus> {
     each
 }
 
-/// "pod train-8", "pods train-8, train-9 and 6 more".
-fn some_of(pods: &[String]) -> String {
-    match pods {
-        [pod] => format!("pod {pod}"),
-        pods if pods.len() > 4 => format!("pods {} and {} more", pods[..3].join(", "), pods.len() - 3),
-        pods => format!("pods {}", pods.join(", ")),
-    }
+/// "pod train-8", "pods train-8, train-9, train-10 and 6 more".
+fn some_of<S: AsRef<str>>(what: &str, names: &[S]) -> String {
+    let shown = if names.len() > 4 { 3 } else { names.len() };
+    let list: Vec<&str> = names.iter().take(shown).map(AsRef::as_ref).collect();
+    let more = names.len() - shown;
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{what}{} {}{more}", if names.len() == 1 { "" } else { "s" }, list.join(", "))
 }
 
 fn told_of(told: &Told) -> String {
@@ -349,4 +376,17 @@ fn told_of(told: &Told) -> String {
         seconds(told.data),
         seconds(told.agent)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_names_stand_for_many() {
+        let names: Vec<String> = (0..9).map(|n| format!("train-{n}")).collect();
+        assert_eq!(some_of("pod", &names[..1]), "pod train-0");
+        assert_eq!(some_of("pod", &names[..4]), "pods train-0, train-1, train-2, train-3");
+        assert_eq!(some_of("pod", &names), "pods train-0, train-1, train-2 and 6 more");
+    }
 }

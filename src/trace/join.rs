@@ -170,7 +170,7 @@ impl<'s> Joiner<'s> {
     fn note(&mut self) -> io::Result<()> {
         let shared = lock(&self.shared);
         let now = shared.newest_ns;
-        if now < self.noted_ns.saturating_add(NOTES_NS) {
+        if now <= self.noted_ns || now < self.noted_ns.saturating_add(NOTES_NS) {
             return Ok(());
         }
         let all = shared.notes();

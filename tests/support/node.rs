@@ -87,6 +87,15 @@ impl Node {
         });
     }
 
+    /// Gives a pod up in its kubelet's place, as a cluster's controllers do.
+    pub fn fail(&self, namespace: &str, name: &str) {
+        let status = json!({"status": {"phase": "Failed", "reason": "NodeLost"}});
+        self.kube.block_on(async {
+            let pods: Api<Pod> = Api::namespaced(self.kube.client(), namespace);
+            pods.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
+        });
+    }
+
     /// Removes its object, as a cloud's controller does with that of a machine that is gone.
     pub fn forget(&self) {
         self.kube.block_on(async {

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::intern::Kind;
+use super::intern::{Interner, Kind};
 use super::wire::{self, Short, event_type, field};
 use super::write::PerfettoWriter;
 use crate::trace::model::Layer;
@@ -12,8 +12,8 @@ use crate::trace::sink::{ArgRef, TrackRef};
 pub(super) struct WrittenTrack {
     pub uuid: u64,
     pub layer: Layer,
-    /// Number of the layer's name, in this generation of names.
-    category: (u32, u64),
+    /// A begin up to its name, and the generation of names that its category is of.
+    begin: (u32, Short),
     /// All of an end without arguments that comes after its time.
     end: Short,
 }
@@ -29,18 +29,22 @@ impl<W: Write> PerfettoWriter<W> {
             self.start_state();
         }
         self.event.clear();
-        wire::uint(&mut self.event, field::EVENT_TYPE, kind);
-        let Some(track) = self.tracks.get_mut(track.0 as usize) else { return };
-        wire::uint(&mut self.event, field::EVENT_TRACK, track.uuid);
-        if kind == event_type::BEGIN || kind == event_type::INSTANT {
-            if track.category.0 != self.generation {
-                // 0 is no number of a name.
-                let id = self.names.id(Kind::Category, track.layer.name()).unwrap_or(0);
-                track.category = (self.generation, id);
+        let Some(track) = self.tracks.get_mut(track.0 as usize) else {
+            wire::uint(&mut self.event, field::EVENT_TYPE, kind);
+            return;
+        };
+        let named = kind == event_type::BEGIN || kind == event_type::INSTANT;
+        let category = |names: &mut Interner| names.id(Kind::Category, track.layer.name());
+        if kind == event_type::BEGIN {
+            if track.begin.0 != self.generation {
+                track.begin = (self.generation, head(kind, track.uuid, category(&mut self.names)));
             }
-            if track.category.1 != 0 {
-                wire::uint(&mut self.event, field::EVENT_CATEGORY_IID, track.category.1);
-            }
+            track.begin.1.write(&mut self.event);
+        } else {
+            let category = if named { category(&mut self.names) } else { None };
+            head(kind, track.uuid, category).write(&mut self.event);
+        }
+        if named {
             match self.names.id(Kind::Name, name) {
                 Some(id) => wire::uint(&mut self.event, field::EVENT_NAME_IID, id),
                 None => wire::bytes(&mut self.event, field::EVENT_NAME, name.as_bytes()),
@@ -78,7 +82,7 @@ impl<W: Write> PerfettoWriter<W> {
     /// Writes `self.event` as a packet, with the names that are new in it.
     pub(super) fn end_event(&mut self, ts_ns: u64) -> io::Result<()> {
         let PerfettoWriter { buf, event, names, .. } = self;
-        let (mut front, mut middle) = (Short::default(), Short::default());
+        let (mut packet, mut front, mut middle) = (Short::default(), Short::default(), Short::default());
         front.uint(field::PACKET_TIMESTAMP, ts_ns);
         front.uint(field::PACKET_SEQUENCE, self.sequence);
         front.uint(field::PACKET_SEQUENCE_FLAGS, wire::NEEDS_STATE);
@@ -86,12 +90,14 @@ impl<W: Write> PerfettoWriter<W> {
             front.head(field::PACKET_INTERNED, names.fresh.len());
         }
         middle.head(field::PACKET_TRACK_EVENT, event.len());
-        let parts = [front.as_slice(), &names.fresh, middle.as_slice(), event];
-        let mut packet = Short::default();
-        packet.head(field::TRACE_PACKET, parts.iter().map(|part| part.len()).sum());
-        buf.extend_from_slice(packet.as_slice());
-        parts.iter().for_each(|part| buf.extend_from_slice(part));
-        names.fresh.clear();
+        packet.head(field::TRACE_PACKET, front.len() + names.fresh.len() + middle.len() + event.len());
+        packet.write(buf);
+        front.write(buf);
+        if !names.fresh.is_empty() {
+            buf.append(&mut names.fresh);
+        }
+        middle.write(buf);
+        buf.extend_from_slice(event);
         self.hand_on()
     }
 
@@ -104,22 +110,31 @@ impl<W: Write> PerfettoWriter<W> {
         let mut time = Short::default();
         time.uint(field::PACKET_TIMESTAMP, ts_ns);
         let mut packet = Short::default();
-        packet.head(field::TRACE_PACKET, time.as_slice().len() + written.end.as_slice().len());
-        for part in [&packet, &time, &written.end] {
-            self.buf.extend_from_slice(part.as_slice());
-        }
+        packet.head(field::TRACE_PACKET, time.len() + written.end.len());
+        packet.write(&mut self.buf);
+        time.write(&mut self.buf);
+        written.end.write(&mut self.buf);
         self.hand_on()
     }
 
     /// A track that can be written on.
     pub(super) fn written(&self, uuid: u64, layer: Layer) -> WrittenTrack {
-        let (mut event, mut end) = (Short::default(), Short::default());
-        event.uint(field::EVENT_TYPE, event_type::END);
-        event.uint(field::EVENT_TRACK, uuid);
+        let (event, mut end) = (head(event_type::END, uuid, None), Short::default());
         end.uint(field::PACKET_SEQUENCE, self.sequence);
         end.uint(field::PACKET_SEQUENCE_FLAGS, wire::NEEDS_STATE);
-        end.head(field::PACKET_TRACK_EVENT, event.as_slice().len());
-        end.put(event.as_slice());
-        WrittenTrack { uuid, layer, category: (0, 0), end }
+        end.head(field::PACKET_TRACK_EVENT, event.len());
+        end.put(&event);
+        WrittenTrack { uuid, layer, begin: (0, Short::default()), end }
     }
+}
+
+/// What an event begins with.
+fn head(kind: u64, track: u64, category: Option<u64>) -> Short {
+    let mut head = Short::default();
+    head.uint(field::EVENT_TYPE, kind);
+    head.uint(field::EVENT_TRACK, track);
+    if let Some(id) = category {
+        head.uint(field::EVENT_CATEGORY_IID, id);
+    }
+    head
 }

@@ -111,29 +111,38 @@ pub(in crate::trace) fn varint(buf: &mut Vec<u8>, value: u64) {
 fn long_varint(buf: &mut Vec<u8>, value: u64) {
     let mut short = Short::default();
     short.varint(value);
-    // All of it and back: a copy of a length that the compiler knows is no call.
-    buf.extend_from_slice(&short.bytes[..16]);
-    buf.truncate(buf.len() - 16 + short.len);
+    short.write(buf);
 }
+
+/// Room of a [`Short`].
+const SHORT: usize = 48;
 
 /// A few small fields on the stack, for what is written with every event.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::trace) struct Short {
-    bytes: [u8; 64],
+    bytes: [u8; SHORT],
     len: usize,
 }
 
 impl Default for Short {
     fn default() -> Short {
-        Short { bytes: [0; 64], len: 0 }
+        Short { bytes: [0; SHORT], len: 0 }
     }
 }
 
 impl Short {
-    /// What was put in.
+    /// How many bytes were put in.
     #[inline]
-    pub fn as_slice(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or_default()
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Appends what was put in. All of it and back: a copy of a length that the compiler knows is no call.
+    #[inline(always)]
+    pub fn write(&self, buf: &mut Vec<u8>) {
+        let before = buf.len();
+        buf.extend_from_slice(&self.bytes);
+        buf.truncate(before + self.len);
     }
 
     #[inline(always)]
@@ -145,9 +154,9 @@ impl Short {
         }
     }
 
-    /// Bytes as they are.
-    pub fn put(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.byte(*byte));
+    /// What another holds.
+    pub fn put(&mut self, other: &Short) {
+        other.bytes.iter().take(other.len).for_each(|byte| self.byte(*byte));
     }
 
     /// A varint.

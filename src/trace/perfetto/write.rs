@@ -17,8 +17,9 @@ const FLUSH_BYTES: usize = 64 << 10;
 /// The packet sequence of a file's own writer; its branches have the next ones. Names are numbered
 /// in each for itself.
 const SEQUENCE: u64 = 1;
-/// Ids of tracks are of the whole file: each sequence has this many of its own.
-const UUIDS_SHIFT: u32 = 40;
+/// Ids of tracks are of the whole file. Where there are branches, each sequence has those that are its
+/// own number modulo this; small ones, since one stands in every event.
+const STRIDE: u64 = 1024;
 /// `TrackDescriptor.ChildTracksOrdering.EXPLICIT`.
 const EXPLICIT_ORDER: u64 = 3;
 /// `CounterDescriptor.Unit.UNIT_SIZE_BYTES`.
@@ -53,6 +54,7 @@ pub struct PerfettoWriter<W: Write> {
     processes: FxHashMap<u32, Process>,
     threads: FxHashMap<(u32, u32), u64>,
     last_uuid: u64,
+    uuid_step: u64,
     meta_track: Option<TrackRef>,
     clock: ClockSnapshot,
     /// The next packet must tell the reader to forget the names.
@@ -87,7 +89,8 @@ impl<W: Write> PerfettoWriter<W> {
             tracks: Vec::new(),
             processes: FxHashMap::default(),
             threads: FxHashMap::default(),
-            last_uuid: (sequence - SEQUENCE) << UUIDS_SHIFT,
+            last_uuid: 0,
+            uuid_step: 1,
             meta_track: None,
             clock,
             clear_state: true,
@@ -151,7 +154,7 @@ impl<W: Write> PerfettoWriter<W> {
     }
 
     fn new_uuid(&mut self) -> u64 {
-        self.last_uuid += 1;
+        self.last_uuid += self.uuid_step;
         self.last_uuid
     }
 
@@ -337,8 +340,17 @@ impl<W: Write> Sink for PerfettoWriter<W> {
     }
 
     fn branch(&mut self) -> Option<Box<dyn Branch>> {
+        // What was numbered before there were branches is below all that comes.
+        if self.branches == 0 && self.last_uuid < STRIDE {
+            (self.last_uuid, self.uuid_step) = (SEQUENCE, STRIDE);
+        }
+        let sequence = SEQUENCE + self.branches + 1;
+        if self.uuid_step != STRIDE || sequence >= STRIDE {
+            return None;
+        }
         self.branches += 1;
-        let mut branch = PerfettoWriter::of_sequence(io::sink(), self.clock, SEQUENCE + self.branches);
+        let mut branch = PerfettoWriter::of_sequence(io::sink(), self.clock, sequence);
+        (branch.last_uuid, branch.uuid_step) = (sequence, STRIDE);
         branch.flush_bytes = usize::MAX;
         Some(Box::new(branch))
     }

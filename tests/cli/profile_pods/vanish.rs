@@ -46,6 +46,37 @@ fn a_node_that_vanishes_is_told_and_the_others_go_on() {
 }
 
 #[test]
+fn a_node_that_never_begins_costs_the_others_nothing() {
+    let Some(scene) = Scene::new("never") else { return };
+    let (Some(one), Some(mut two)) = (scene.node("one"), scene.node("two")) else { return };
+    for (rank, node) in [(0, &one), (1, &two)] {
+        scene.python(node, &format!("train-{rank}"), &json!({"app": "x"}), &[]);
+    }
+    // Gone before the agent's pod comes to it: nobody begins with that.
+    two.say("vanish");
+    let child = scene.start(&[&["-l", "app=x", "-d", "2s", "-w", "run.pftrace"], &QUICK[..]].concat());
+    scene.wait_for_data(&one);
+    // The other's recording is over by then, and it was said that this one takes long.
+    std::thread::sleep(Duration::from_secs(7));
+    let agents = two.agents(&scene.namespace);
+    let of_two = |name: &&String| {
+        two.get(&scene.namespace, name).spec.and_then(|spec| spec.node_name).as_deref() == Some(two.name.as_str())
+    };
+    two.fail(&scene.namespace, agents.iter().find(of_two).unwrap());
+    let ran = scene.end(child);
+    assert!(ran.status == Some(4) && ran.stderr.contains("recorded run.pftrace"), "{ran}\n{}", one.log("node"));
+    let said = ran.stderr.replace('\n', " ");
+    assert!(said.contains(&format!("not recorded yet, while others are: node {}", two.name)), "{ran}");
+    assert!(said.contains("did not start: NodeLost") && said.contains("going on without pod train-1"), "{ran}");
+    let report = scene.report("run.pftrace");
+    assert!(report["duration_s"].as_f64().unwrap() > 1.5, "{report:#}");
+    let lost: Vec<bool> =
+        report["capture"]["nodes"].as_array().unwrap().iter().map(|node| node["broke_off"].is_string()).collect();
+    assert_eq!(lost, [false, true], "{:#}", report["capture"]);
+    one.wait_for_no_agent(&scene.namespace);
+}
+
+#[test]
 fn a_node_that_hangs_does_not_hold_ctrl_c() {
     let Some(scene) = Scene::new("hangs") else { return };
     let Some(mut node) = scene.node("n") else { return };
