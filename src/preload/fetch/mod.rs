@@ -9,7 +9,7 @@ mod range;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -31,8 +31,12 @@ use range::{Failure, Shared};
 
 /// Time between two looks at the goodput.
 const LOOK: Duration = Duration::from_millis(300);
+/// Between the first ones, until the number of connections is found: every turn.
+const FIRST_LOOKS: Duration = Duration::from_millis(90);
 /// Time between two turns at which progress is looked at.
 const TURN: Duration = Duration::from_millis(100);
+/// Below this share of a limit to the rate it is not the limit that holds.
+const HELD: f64 = 0.9;
 /// Memory that a connection may take: the client's buffer, at most 400 kB of hyper's and what the
 /// kernel hands over at once.
 const MEMORY_A_CONNECTION: u64 = 2 << 20;
@@ -113,6 +117,7 @@ pub async fn fetch(
         fetched: AtomicU64::new(0),
         peers,
         from_peers: AtomicU64::new(0),
+        waiting: AtomicUsize::new(0),
     });
     let (hashers, heard) = Hashers::start(hasher_count());
     let mut work = Work {
@@ -202,14 +207,7 @@ impl Work<'_> {
                 Some((arrival, end)) = self.heard.recv() => self.file_ended(&arrival, end?, arrived)?,
                 _ = tick.tick() => {
                     self.tell();
-                    let (since, before) = looked;
-                    if since.elapsed() >= LOOK {
-                        let now = self.shared.came();
-                        let rate = (now - before) as f64 / since.elapsed().as_secs_f64();
-                        let busy = self.running.len() >= self.pace.target() && self.quiet_until.is_none();
-                        self.pace.look(rate, busy && self.manner.limit_rate.is_none());
-                        looked = (Instant::now(), now);
-                    }
+                    looked = self.look(looked);
                     if self.pace.target() != told {
                         told = self.pace.target();
                         self.sink.event(Event::Connections { count: told });
@@ -217,6 +215,23 @@ impl Work<'_> {
                 }
             }
         }
+    }
+
+    /// Looks at the goodput when it is time: `looked` is when it was last, and what had come by then.
+    fn look(&mut self, looked: (Instant, u64)) -> (Instant, u64) {
+        let (since, before) = looked;
+        // What peers give is counted a range at a time: too coarse for short looks.
+        let short = self.pace.is_starting() && self.shared.peers.is_none();
+        let elapsed = since.elapsed();
+        if elapsed < if short { FIRST_LOOKS } else { LOOK } {
+            return looked;
+        }
+        let came = self.shared.came();
+        let rate = (came - before) as f64 / elapsed.as_secs_f64();
+        let held = self.manner.limit_rate.is_some_and(|limit| rate >= limit as f64 * HELD);
+        let busy = self.running.len() >= self.pace.target() && self.quiet_until.is_none() && !held;
+        self.pace.look(rate, busy, self.shared.waiting.load(Ordering::Relaxed));
+        (Instant::now(), came)
     }
 
     /// Starts as many requests as may run.

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -32,12 +32,30 @@ pub struct Shared {
     pub peers: Option<Arc<Peers>>,
     /// Bytes that came from them.
     pub from_peers: AtomicU64,
+    /// Requests to the source of whose answer no byte is there yet.
+    pub waiting: AtomicUsize,
 }
 
 impl Shared {
     /// Bytes that came, from wherever.
     pub fn came(&self) -> u64 {
         self.fetched.load(Ordering::Relaxed) + self.from_peers.load(Ordering::Relaxed)
+    }
+}
+
+/// Counts a request that waits for its first byte, until it is dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Waiting<'a> {
+        count.fetch_add(1, Ordering::Relaxed);
+        Waiting(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -75,6 +93,7 @@ pub async fn fetch(shared: Arc<Shared>, arrival: Arc<Arrival>, index: usize) -> 
     let length = arrival.wanted(index);
     let wanted = range.start + written..range.start + length;
     let stalled = || ReadError::passing(format!("no byte for {} s", shared.stall.as_secs_f64()));
+    let mut waiting = Some(Waiting::new(&shared.waiting));
     let started = tokio::time::timeout(shared.stall, shared.origin.read(&arrival.remote, wanted)).await;
     let mut stream = started.map_err(|_| stalled())??;
     while written < length {
@@ -83,6 +102,7 @@ pub async fn fetch(shared: Arc<Shared>, arrival: Arc<Arrival>, index: usize) -> 
             return Err(ReadError::passing(format!("it ended {} bytes early", length - written)).into());
         };
         let mut bytes = bytes?;
+        drop(waiting.take());
         if bytes.len() as u64 > length - written {
             bytes.truncate(usize::try_from(length - written).unwrap_or(usize::MAX));
         }
