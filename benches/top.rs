@@ -28,7 +28,7 @@ const LOOKS: &str = "8";
 
 fn main() {
     let nodes = std::env::args().filter_map(|arg| arg.parse::<u32>().ok()).next().unwrap_or(1000);
-    let prometheus = serve("127.0.0.1:0", move |head| answer(head, nodes));
+    let prometheus = serve("127.0.0.1:0", move |head| ("", answer(head, nodes).into_bytes()));
     let (times, memory) = run(&["--prometheus", &format!("http://{prometheus}")]);
     println!("{nodes} nodes x {GPUS} GPUs from Prometheus: {times}; peak memory {} MB", memory / 1_000_000);
 
@@ -36,9 +36,16 @@ fn main() {
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     socket.connect("192.0.2.1:9").unwrap();
     let address = socket.local_addr().unwrap().ip();
-    let page: Arc<str> = serde_json::to_string(&node()).unwrap().into();
-    println!("one exporter's page: {} kB", page.len() / 1000);
-    serve(&format!("{address}:9400"), move |_| page.to_string());
+    let page = serde_json::to_string(&node()).unwrap();
+    // Once for all: each of a fleet's exporters packs its own page, on its own machine.
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(page.as_bytes()).unwrap();
+    let packed: Arc<[u8]> = packed.finish().unwrap().into();
+    println!("one exporter's page: {} kB, packed {} kB", page.len() / 1000, packed.len() / 1000);
+    serve(&format!("{address}:9400"), move |head| match head.to_lowercase().contains("accept-encoding: gzip") {
+        true => ("Content-Encoding: gzip\r\n", packed.to_vec()),
+        false => ("", page.clone().into_bytes()),
+    });
     let namespace = kube.namespace("bench");
     kube.block_on(async {
         let pods: Api<Pod> = Api::namespaced(kube.client(), &namespace);
@@ -149,8 +156,11 @@ fn answer(head: &str, nodes: u32) -> String {
     text
 }
 
+/// Headers, each with its end, and a body.
+type Answer = (&'static str, Vec<u8>);
+
 /// Serves, a thread a connection; gives its address.
-fn serve(address: &str, answer: impl Fn(&str) -> String + Send + Sync + 'static) -> String {
+fn serve(address: &str, answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind(address).unwrap();
     let bound = listener.local_addr().unwrap().to_string();
     let answer = Arc::new(answer);
@@ -164,7 +174,7 @@ fn serve(address: &str, answer: impl Fn(&str) -> String + Send + Sync + 'static)
 }
 
 /// Answers one request of a connection that stays; `None` at its end.
-fn one(mut stream: &TcpStream, answer: &dyn Fn(&str) -> String) -> Option<()> {
+fn one(mut stream: &TcpStream, answer: &dyn Fn(&str) -> Answer) -> Option<()> {
     let mut bytes = Vec::new();
     let mut piece = [0; 4096];
     while !bytes.windows(4).any(|end| end == b"\r\n\r\n") {
@@ -173,7 +183,7 @@ fn one(mut stream: &TcpStream, answer: &dyn Fn(&str) -> String) -> Option<()> {
             _ => return None,
         }
     }
-    let body = answer(&String::from_utf8_lossy(&bytes));
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
-    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes())).ok()
+    let (headers, body) = answer(&String::from_utf8_lossy(&bytes));
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
+    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body)).ok()
 }

@@ -1,7 +1,10 @@
 //! Pods: of a node, of an add-on, of a job, or turned away; and their logs.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 
+use futures::AsyncReadExt;
+use hyper::header::{ACCEPT_ENCODING, HeaderValue};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod as FullPod;
 use kube::Api;
@@ -69,7 +72,12 @@ pub async fn log(
     answer(&format!("cannot read the log of {namespace}/{pod}"), pods.logs(pod, &parameters)).await
 }
 
-/// Reads a page that a pod serves, through the API server.
+/// More than any page has; a pod that says more is not believed.
+const LONGEST_PAGE: u64 = 16 << 20;
+/// What packed bytes begin with (RFC 1952), and no text does.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
+/// Reads a page that a pod serves, through the API server; packed on its way if the pod does that.
 ///
 /// # Errors
 /// If the server can't reach the pod, or the page can't be had.
@@ -82,10 +90,29 @@ pub async fn page(
 ) -> Result<String, ClusterError> {
     let what = format!("cannot read /{path} of pod {namespace}/{pod}");
     let pods = kube::core::Request::new(format!("/api/v1/namespaces/{namespace}/pods"));
-    let request = pods
+    let mut request = pods
         .get_subresource(&format!("proxy/{path}"), &format!("{pod}:{port}"))
         .map_err(|error| ClusterError::of(what.clone(), kube::Error::BuildRequest(error)))?;
-    answer(&what, cluster.client().request_text(request)).await
+    request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+    let read = async {
+        let mut bytes = Vec::new();
+        let body = cluster.client().request_stream(request).await?;
+        let broken = |error| kube::Error::Service(Box::new(error));
+        body.take(LONGEST_PAGE).read_to_end(&mut bytes).await.map_err(broken)?;
+        unpack(bytes).map_err(broken)
+    };
+    answer(&what, read).await
+}
+
+/// The text of a page, packed or not.
+fn unpack(bytes: Vec<u8>) -> std::io::Result<String> {
+    let invalid = |error| std::io::Error::new(std::io::ErrorKind::InvalidData, error);
+    if !bytes.starts_with(&GZIP) {
+        return String::from_utf8(bytes).map_err(invalid);
+    }
+    let mut text = String::new();
+    Read::take(flate2::read::GzDecoder::new(bytes.as_slice()), LONGEST_PAGE).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -249,6 +276,21 @@ impl Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_are_unpacked_and_bombs_are_not() {
+        let pack = |text: &[u8]| {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+            std::io::Write::write_all(&mut encoder, text).unwrap();
+            encoder.finish().unwrap()
+        };
+        assert_eq!(unpack(b"{}".to_vec()).unwrap(), "{}");
+        assert_eq!(unpack(pack(b"{\"node\": 1}")).unwrap(), "{\"node\": 1}");
+        let bomb = pack(&vec![b' '; 40 << 20]);
+        assert_eq!(unpack(bomb).unwrap().len() as u64, LONGEST_PAGE);
+        assert!(unpack(pack(b"{}")[..12].to_vec()).is_err());
+        assert!(unpack(vec![0xff, 0xfe]).is_err());
+    }
 
     #[test]
     fn a_pod_that_never_began_was_turned_away() {

@@ -5,14 +5,17 @@
 //! waiting; there are so many at a time and no more.
 
 use std::convert::Infallible;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -81,10 +84,10 @@ impl Exporter {
                 Err(why) => plain(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{why}\n")),
                 Ok(sample) if path == "/metrics" => {
                     let text = exposition::render(std::slice::from_ref(&*sample));
-                    plain(StatusCode::OK, exposition::CONTENT_TYPE, text)
+                    packed(request, exposition::CONTENT_TYPE, text)
                 }
                 Ok(sample) => match serde_json::to_string(&*sample) {
-                    Ok(text) => plain(StatusCode::OK, "application/json", text),
+                    Ok(text) => packed(request, "application/json", text),
                     Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error}\n")),
                 },
             },
@@ -95,6 +98,32 @@ impl Exporter {
 
 const INDEX: &str = "<!doctype html><title>aictl top</title><h1>aictl top</h1>\
     <p><a href=\"metrics\">metrics</a> for Prometheus, <a href=\"v1/node\">v1/node</a> as JSON</p>\n";
+
+/// Packed where the client takes that: a tenth of the bytes, of a thousand nodes over one line.
+fn packed(request: &Request<Incoming>, kind: &'static str, text: String) -> Response<Full<Bytes>> {
+    let takes = request.headers().get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    if !takes.flat_map(|value| value.split(',')).any(takes_gzip) {
+        return plain(StatusCode::OK, kind, text);
+    }
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    match encoder.write_all(text.as_bytes()).and_then(|()| encoder.finish()) {
+        Ok(bytes) => {
+            let mut response = plain(StatusCode::OK, kind, String::new());
+            *response.body_mut() = Full::new(Bytes::from(bytes));
+            response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            response
+        }
+        Err(_) => plain(StatusCode::OK, kind, text),
+    }
+}
+
+/// Whether one part of Accept-Encoding is gzip, and not "gzip;q=0", which forbids it.
+fn takes_gzip(part: &str) -> bool {
+    let mut words = part.split(';').map(str::trim);
+    let is_gzip = words.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
+    let weight = words.find_map(|word| word.strip_prefix("q=")).map(|weight| weight.parse::<f32>().unwrap_or(0.0));
+    is_gzip && weight.is_none_or(|weight| weight > 0.0)
+}
 
 fn plain(status: StatusCode, kind: &'static str, text: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(text)));
@@ -141,4 +170,19 @@ pub fn run(address: SocketAddr, local: Local, settings: &Settings) -> Done {
         }
     });
     served.map(|()| DONE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::takes_gzip;
+
+    #[test]
+    fn what_clients_take() {
+        for part in ["gzip", " gzip ", "GZIP;q=0.5", "gzip; q=1"] {
+            assert!(takes_gzip(part), "{part}");
+        }
+        for part in ["", "identity", "deflate", "gzip;q=0", "gzip; q=0.0", "gzip;q=x", "xgzip"] {
+            assert!(!takes_gzip(part), "{part}");
+        }
+    }
 }

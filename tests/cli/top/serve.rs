@@ -21,6 +21,21 @@ impl Exporter {
         Exporter { address: address.to_owned(), child }
     }
 
+    /// Asks for it packed, and unpacks it.
+    pub fn get_packed(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nAccept-Encoding: deflate, gzip;q=0.9\r\n\r\n").unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        let end = bytes.windows(4).position(|end| end == b"\r\n\r\n").unwrap();
+        let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
+        assert!(head.contains("content-encoding: gzip"), "{head}");
+        let mut text = String::new();
+        flate2::read::GzDecoder::new(&bytes[end + 4..]).read_to_string(&mut text).unwrap();
+        text
+    }
+
     pub fn get(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
@@ -63,6 +78,8 @@ fn prometheus_reads_it_whatever_other_clients_do() {
         }
     }
     assert!(exporter.get("/v1/node").contains("\"utilisation_percent\":93"));
+    let packed = exporter.get_packed("/v1/node");
+    assert!(packed.contains("\"utilisation_percent\":93"), "{packed}");
     assert!(exporter.get("/healthz").ends_with("ok\n"));
     assert!(exporter.get("/nothing").starts_with("HTTP/1.1 404"));
     drop((silent, slow, rude));
