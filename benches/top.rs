@@ -184,6 +184,7 @@ fn one(mut stream: &TcpStream, answer: &dyn Fn(&str) -> Answer) -> Option<()> {
         }
     }
     let (headers, body) = answer(&String::from_utf8_lossy(&bytes));
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
+    let head =
+        format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
     stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body)).ok()
 }

@@ -85,6 +85,13 @@ pub enum Event {
         /// Where it is.
         path: String,
     },
+    /// A layer is an archive, and becomes files.
+    Unpacking {
+        /// The layer.
+        name: String,
+        /// Its size.
+        bytes: u64,
+    },
     /// The number of connections was changed.
     Connections {
         /// How many now.

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::super::settings::{OutputFormat, Settings};
 use crate::preload::event::Silent;
 use crate::preload::{Event, Sink};
-use crate::view::Bars;
+use crate::view::{Bars, human};
 
 /// A sink that ends.
 pub trait Listener: Sync + Send {
@@ -147,6 +147,10 @@ impl Sink for Shown {
             Event::Quarantined { name, path } => {
                 self.bars.done(&name);
                 self.bars.say(&format!("{name} is not what it should be: it is kept apart as {path}"));
+            }
+            Event::Unpacking { name, bytes } => {
+                self.bars.done(&name);
+                self.bars.say(&format!("unpacking {name}, {}", human::bytes(bytes)));
             }
             Event::Retry { name, why, .. } => self.bars.trouble(&format!("{name}: {why}; once more")),
             Event::Finished { .. } => self.bars.clear(),

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +12,7 @@ use super::super::fetch::{self, Fetched, Wanted};
 use super::super::origin::{Listing, Origin, Remote};
 use super::super::part::{Needs, Part, published};
 use super::super::store::manifest::{Entry, Manifest, Moment};
-use super::super::store::{Repository, keep_rate};
+use super::super::store::{Repository, free_bytes, keep_rate};
 use super::{Brought, Order, offer, ready};
 
 /// Time between two writes of the manifest while files arrive.
@@ -21,8 +20,8 @@ const KEEP: Duration = Duration::from_secs(2);
 
 /// One revision on its way.
 pub struct Errand<'a> {
-    order: &'a Order<'a>,
-    repository: &'a Repository,
+    pub(super) order: &'a Order<'a>,
+    pub(super) repository: &'a Repository,
     /// What the source has, and what of it is here.
     pub manifest: Manifest,
     remotes: Vec<Remote>,
@@ -42,8 +41,11 @@ impl<'a> Errand<'a> {
         let was_ready = before.is_some() && ready(order, repository, &listing.revision)?.is_some();
         // What is known of blobs, from this revision and from others.
         let mut known: BTreeMap<String, Entry> = BTreeMap::new();
+        let mut unpacked: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
         for revision in Manifest::revisions(repository) {
-            for entry in Manifest::read(repository, &revision)?.into_iter().flat_map(|manifest| manifest.files) {
+            let Some(manifest) = Manifest::read(repository, &revision)? else { continue };
+            unpacked.extend(manifest.unpacked());
+            for entry in manifest.files {
                 if entry.whole.is_some() {
                     known.insert(entry.digest.clone(), entry);
                 }
@@ -57,12 +59,35 @@ impl<'a> Errand<'a> {
                 digest: remote.digest.clone(),
                 etag: remote.etag.clone(),
                 sha256: remote.sha256.clone().or_else(|| known.and_then(|known| known.sha256.clone())),
-                wanted: order.choice.wants(&remote.name),
+                // What an archive holds is not known yet.
+                wanted: remote.packed || order.choice.wants(&remote.name),
                 whole: known.and_then(|known| known.whole),
             }
         };
-        let files = listing.files.iter().map(entry).collect();
+        let mut archives: BTreeMap<String, Option<Vec<String>>> = BTreeMap::new();
+        let mut files: Vec<Entry> = Vec::new();
+        for remote in &listing.files {
+            match unpacked.get(&remote.digest).filter(|_| remote.packed) {
+                // What came of it is here, from this revision or another.
+                Some(members) => {
+                    let names = members.iter().map(|member| member.name.clone()).collect();
+                    archives.insert(remote.digest.clone(), Some(names));
+                    files.extend(
+                        members
+                            .iter()
+                            .map(|member| Entry { wanted: order.choice.wants(&member.name), ..member.clone() }),
+                    );
+                }
+                None => {
+                    if remote.packed {
+                        archives.insert(remote.digest.clone(), None);
+                    }
+                    files.push(entry(remote));
+                }
+            }
+        }
         let mut manifest = Manifest::new(order.source.to_string(), listing.revision, files);
+        manifest.archives = archives;
         (manifest.include, manifest.exclude) = order.choice.texts().clone();
         if manifest.wanted().next().is_none() {
             let what = "no files that match".to_owned();
@@ -71,7 +96,7 @@ impl<'a> Errand<'a> {
         Ok(Errand { order, repository, manifest, remotes: listing.files, repaired: Vec::new(), was_ready, needs: None })
     }
 
-    fn remote(&self, digest: &str) -> Option<&Remote> {
+    pub(super) fn remote(&self, digest: &str) -> Option<&Remote> {
         self.remotes.iter().find(|remote| remote.digest == digest)
     }
 
@@ -80,6 +105,10 @@ impl<'a> Errand<'a> {
     /// # Errors
     /// If an index or a header can't be read at the source, or is not sound.
     pub async fn narrow(&mut self, origin: &Origin, part: &Part) -> Result<(), PreloadError> {
+        if let Some(layer) = self.remotes.iter().find(|remote| remote.packed) {
+            let why = format!("its layer {} is an archive, of which no tensors can be read alone", layer.name);
+            return Err(PreloadError::Source { what: self.manifest.source.clone(), why, passing: false });
+        }
         let wanted: Vec<&Remote> = self.remotes.iter().filter(|remote| self.order.choice.wants(&remote.name)).collect();
         let needs = Needs::of(origin, self.repository, &wanted, part).await?;
         self.needs = Some((part.clone(), needs));
@@ -167,7 +196,9 @@ impl<'a> Errand<'a> {
         let needed = missing
             .iter()
             .map(|wanted| bytes_of(wanted).saturating_sub(reserved(self.repository, &wanted.remote.digest)));
-        let needed_bytes = needed.fold(0, u64::saturating_add);
+        // What an archive holds comes beside it, and is not smaller.
+        let packed = self.manifest.files.iter().filter(|entry| self.manifest.is_packed(&entry.digest));
+        let needed_bytes = needed.chain(packed.map(|entry| entry.bytes)).fold(0, u64::saturating_add);
         let free_bytes = free_bytes(self.order.store.hub());
         if needed_bytes > free_bytes {
             return Err(PreloadError::Full { store: self.order.store.hub().to_owned(), needed_bytes, free_bytes });
@@ -246,6 +277,7 @@ impl<'a> Errand<'a> {
             }
         };
         self.repository.happens(&revision, Moment::Used);
+        self.drop_archives();
         let seconds = since.elapsed().as_secs_f64();
         let source = self.manifest.source.clone();
         self.order.sink.event(Event::Finished { source, revision, fetched_bytes, peer_bytes, seconds });
@@ -287,10 +319,4 @@ fn examine(repository: &Repository, mut entry: Entry, git: Option<&str>) -> Resu
 pub fn reserved(repository: &Repository, digest: &str) -> u64 {
     use std::os::unix::fs::MetadataExt;
     fs::symlink_metadata(repository.incomplete(digest)).map_or(0, |there| there.blocks() * 512)
-}
-
-/// Room on the file system of a directory that may not be there yet.
-pub fn free_bytes(directory: &Path) -> u64 {
-    let there = directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-    rustix::fs::statvfs(there).map_or(u64::MAX, |found| found.f_bavail.saturating_mul(found.f_frsize))
 }

@@ -1,6 +1,7 @@
 //! The whole way of one source to the disk: what is known, what is new, what is missing, the
 //! fetch, and the names in the end.
 
+mod archives;
 mod errand;
 mod plan;
 
@@ -102,6 +103,7 @@ pub async fn bring(order: &Order<'_>) -> Result<Brought, PreloadError> {
         let listing = listing(&origin, newest).await?;
         let mut errand = Errand::new(order, &repository, listing)?;
         errand.adopt()?;
+        errand.pack_again();
         if let Some(part) = order.part {
             errand.narrow(&origin, part).await?;
         }
@@ -113,6 +115,7 @@ pub async fn bring(order: &Order<'_>) -> Result<Brought, PreloadError> {
             (origin, newest) = ask(order).await?;
             continue;
         }
+        errand.unpack().await?;
         return errand.publish(fetched, total, since);
     }
     Err(PreloadError::Restless { name: restless, times: MOST_CHANGES })
@@ -156,9 +159,13 @@ fn ready(order: &Order<'_>, repository: &Repository, revision: &str) -> Result<O
     let Some(mut manifest) = Manifest::read(repository, revision)? else { return Ok(None) };
     let texts = order.choice.texts();
     if (&manifest.include, &manifest.exclude) != (&texts.0, &texts.1) {
+        let archives = std::mem::take(&mut manifest.archives);
         for entry in &mut manifest.files {
-            entry.wanted = order.choice.wants(&entry.name);
+            // What an archive holds is not known yet.
+            let packed = archives.get(&entry.digest).is_some_and(Option::is_none);
+            entry.wanted = packed || order.choice.wants(&entry.name);
         }
+        manifest.archives = archives;
     }
     let whole = manifest.wanted().next().is_some() && manifest.wanted().all(|entry| entry.is_whole(repository));
     let snapshot = repository.snapshot(revision);

@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::super::error::PreloadError;
 use super::super::gc;
 use super::super::store::journal::Journal;
-use super::super::store::{Entry, rate_of};
-use super::errand::{Errand, free_bytes, reserved};
+use super::super::store::{Entry, free_bytes, rate_of};
+use super::errand::{Errand, reserved};
 use super::{Order, ask, known, listing};
 
 /// What would be done (`aictl.preload-plan/v1`).

@@ -68,6 +68,7 @@ fn file(name: String, path: PathBuf, metadata: &fs::Metadata) -> Result<Remote, 
         git: None,
         etag: None,
         in_ranges: true,
+        packed: false,
         place: Place::File { path, modified_ns },
     })
 }

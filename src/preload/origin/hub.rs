@@ -143,6 +143,7 @@ impl Hub {
             sha256: sha256.map(|sum| sum.to_ascii_lowercase()),
             git,
             in_ranges: true,
+            packed: false,
             // A commit does not change, and the tags of the servers behind redirects are their own.
             place: Place::Web { url, pinned: false, modified: None },
         })

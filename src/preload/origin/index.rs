@@ -105,7 +105,7 @@ impl Index {
         // Two mirrors of the same file may have the same tag; a URL is part of it all the same.
         let digest = made_digest(&["web", url.as_str(), version, &bytes.to_string()]);
         let place = Place::Web { url, pinned: true, modified };
-        Ok(Remote { name, bytes, digest, sha256: None, git: None, etag, in_ranges, place })
+        Ok(Remote { name, bytes, digest, sha256: None, git: None, etag, in_ranges, packed: false, place })
     }
 }
 

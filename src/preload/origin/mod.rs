@@ -44,6 +44,8 @@ pub struct Remote {
     pub etag: Option<String>,
     /// Whether parts of it can be asked for.
     pub in_ranges: bool,
+    /// Whether it is an archive, whose members are the files.
+    pub packed: bool,
     /// Where it is.
     pub place: Place,
 }

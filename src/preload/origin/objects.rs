@@ -122,6 +122,7 @@ impl Objects {
             git: None,
             etag: object.e_tag.clone(),
             in_ranges: true,
+            packed: false,
             place: Place::Object(object.location.clone()),
         }
     }

@@ -87,26 +87,26 @@ impl Registry {
     fn file(&self, layer: &Layer) -> Result<Remote, ReadError> {
         let digest = layer.digest.strip_prefix("sha256:").filter(|hex| is_sha256(hex));
         let digest = digest.ok_or_else(|| ReadError::Final(format!("a layer has the digest {:?}", layer.digest)))?;
-        if layer.media_type.contains("tar") || layer.media_type.contains("gzip") {
-            let why = format!(
-                "its layer {} is an archive ({}); only artifacts with plain files are read",
-                &digest[..12],
-                layer.media_type
-            );
-            return Err(ReadError::Final(why));
-        }
-        let name = TITLES.iter().find_map(|title| layer.annotations.get(*title));
-        let name = name.ok_or_else(|| ReadError::Final(format!("its layer {} has no file name", &digest[..12])))?;
+        // "….v1.tar", "….tar+gzip", "….diff.tar.gzip": how it is packed is seen from its first bytes.
+        let kind = layer.media_type.rsplit('.').find(|part| !matches!(*part, "gzip" | "zstd")).unwrap_or_default();
+        let packed = kind == "tar" || kind.starts_with("tar+");
+        let title = TITLES.iter().find_map(|title| layer.annotations.get(*title));
+        let name = match title {
+            _ if packed => format!("layer-{}.tar", &digest[..12]),
+            Some(title) => title.clone(),
+            None => return Err(ReadError::Final(format!("its layer {} has no file name", &digest[..12]))),
+        };
         let url = self.base.join(&format!("blobs/sha256:{digest}"));
         let url = url.map_err(|error| ReadError::Final(error.to_string()))?;
         Ok(Remote {
-            name: name.clone(),
+            name,
             bytes: layer.size,
             digest: digest.to_ascii_lowercase(),
             sha256: Some(digest.to_ascii_lowercase()),
             git: None,
             etag: None,
             in_ranges: true,
+            packed,
             place: Place::Web { url, pinned: false, modified: None },
         })
     }

@@ -1,6 +1,7 @@
 //! What aictl knows of a revision: the whole listing of its source, and which files it found right.
 //! It is what makes a second run quick: no file is read and nothing is asked for that is in it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -32,6 +33,10 @@ pub struct Manifest {
     pub exclude: Vec<String>,
     /// All that the source lists, wanted or not.
     pub files: Vec<Entry>,
+    /// Layers that are archives, by their digest: the names of their members, which are `files` then;
+    /// null for one that is not unpacked, and is itself among them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub archives: BTreeMap<String, Option<Vec<String>>>,
 }
 
 /// One file of it.
@@ -79,7 +84,8 @@ impl Manifest {
     /// A manifest of a listing, of which nothing is here.
     pub fn new(source: String, revision: String, files: Vec<Entry>) -> Manifest {
         let schema = SCHEMA.to_owned();
-        Manifest { schema, source, revision, include: vec![], exclude: vec![], files }
+        let archives = BTreeMap::new();
+        Manifest { schema, source, revision, include: vec![], exclude: vec![], files, archives }
     }
 
     /// Reads the manifest of a revision; `None` if there is none, or it is of no use: then it is
@@ -99,7 +105,8 @@ impl Manifest {
         let Ok(manifest) = serde_json::from_slice::<Manifest>(&text) else { return Ok(None) };
         // Whoever can write to the store could name files elsewhere.
         let harmless = name::check_together(manifest.files.iter().map(|file| file.name.as_str())).is_ok()
-            && manifest.files.iter().all(|file| is_digest(&file.digest));
+            && manifest.files.iter().all(|file| is_digest(&file.digest))
+            && manifest.archives.keys().all(|digest| is_digest(digest));
         Ok((manifest.schema == SCHEMA && manifest.revision == revision && harmless).then_some(manifest))
     }
 
@@ -123,6 +130,20 @@ impl Manifest {
             .collect();
         revisions.sort();
         revisions
+    }
+
+    /// Whether a file is an archive that is not unpacked.
+    pub fn is_packed(&self, digest: &str) -> bool {
+        self.archives.get(digest).is_some_and(Option::is_none)
+    }
+
+    /// What came of the archives that are unpacked, by their digest.
+    pub fn unpacked(&self) -> impl Iterator<Item = (String, Vec<Entry>)> {
+        let files: BTreeMap<&str, &Entry> = self.files.iter().map(|entry| (entry.name.as_str(), entry)).collect();
+        self.archives.iter().filter_map(move |(digest, names)| {
+            let members = names.iter().flatten().map(|name| files.get(name.as_str()).map(|entry| (*entry).clone()));
+            names.as_ref().and_then(|_| Some((digest.clone(), members.collect::<Option<Vec<Entry>>>()?)))
+        })
     }
 
     /// The files that are wanted.

@@ -199,6 +199,12 @@ pub fn write_whole(path: &Path, content: &[u8]) -> Result<(), PreloadError> {
     write().map_err(|error| PreloadError::store("write", path, error))
 }
 
+/// Room on the file system of a directory that may not be there yet.
+pub fn free_bytes(directory: &Path) -> u64 {
+    let there = directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    rustix::fs::statvfs(there).map_or(u64::MAX, |found| found.f_bavail.saturating_mul(found.f_frsize))
+}
+
 /// Makes names in a directory last over a power failure.
 pub fn sync_directory(directory: &Path) -> io::Result<()> {
     fs::File::open(directory)?.sync_all()

@@ -1,6 +1,7 @@
 //! Sources that are no hub: mounts, claims, plain servers, buckets, registries.
 
 use std::fs;
+use std::io::Write;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -124,14 +125,75 @@ fn an_artifact_of_a_registry_needs_a_token() {
     assert!(ran.status == Some(4) && ran.stderr.contains("is refused"), "{ran}");
 }
 
-#[test]
-fn layers_that_are_archives_are_refused_by_name() {
-    for kind in ["application/vnd.cncf.model.weight.v1.tar", "application/vnd.cncf.model.weight.v1.tar+zstd"] {
-        let environment = TestEnvironment::new();
-        let (_server, host, _) = registry(&environment, kind, b"x");
-        let ran = environment.run(["preload", &format!("oci://{host}/org/model:v1"), "--to", "store"]);
-        assert!(ran.status == Some(1) && ran.stderr.contains("is an archive") && ran.stderr.contains(kind), "{ran}");
+/// A tar archive of files.
+fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        builder.append_data(&mut header, name, *content).unwrap();
     }
+    builder.into_inner().unwrap()
+}
+
+#[test]
+fn layers_that_are_archives_become_their_files() {
+    let weights = safetensors(&[("w".to_owned(), noise(20_000_000, 1))]);
+    let plain = archive(&[("./model.safetensors", &weights), ("sub/config.json", b"{}"), ("sub/notes.txt", b"no")]);
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&plain).unwrap();
+    let gzip = gzip.finish().unwrap();
+    let zstd = ruzstd::encoding::compress_to_vec(plain.as_slice(), ruzstd::encoding::CompressionLevel::Fastest);
+    let kinds = [
+        ("application/vnd.cncf.model.weight.v1.tar", &plain),
+        ("application/vnd.kitops.modelkit.model.v1.tar+gzip", &gzip),
+        ("application/vnd.cncf.model.weight.v1.tar+zstd", &zstd),
+    ];
+    for (kind, layer) in kinds {
+        let environment = TestEnvironment::new();
+        let (server, host, _) = registry(&environment, kind, layer);
+        let source = format!("oci://{host}/org/model:v1");
+        let chosen = ["preload", &source, "--to", "store", "-o", "name", "--exclude", "*.txt"];
+        let ran = environment.run(chosen);
+        let path = path_of(&environment, &ran);
+        let mut wanted =
+            vec![("model.safetensors".to_owned(), weights.clone()), ("sub/config.json".to_owned(), b"{}".to_vec())];
+        assert!(contents(&path) == wanted, "{kind}");
+        let blobs = fs::read_dir(path.join("../../blobs")).unwrap().count();
+        assert_eq!(blobs, 2, "{kind}: the archive is gone, and what is not wanted never came");
+        // Again: one question, nothing fetched.
+        server.take_log();
+        assert_eq!(environment.run(chosen).status, Some(0));
+        let more: Vec<String> = server.take_log().into_iter().map(|request| request.target).collect();
+        assert!(more.iter().all(|target| !target.contains("/blobs/")), "{more:?}");
+        // More of it is wanted: it comes again.
+        let ran = environment.run(["preload", &source, "--to", "store", "-o", "name"]);
+        wanted.push(("sub/notes.txt".to_owned(), b"no".to_vec()));
+        assert!(contents(&path_of(&environment, &ran)) == wanted, "{kind}");
+        // A file that was damaged, too.
+        let damaged = fs::canonicalize(path.join("model.safetensors")).unwrap();
+        fs::write(&damaged, b"x").unwrap();
+        let ran = environment.run(["preload", &source, "--to", "store", "-o", "name"]);
+        assert!(contents(&path_of(&environment, &ran)) == wanted, "{kind}");
+        let ran = environment.run(["preload", &source, "--to", "store", "--rank", "0/2"]);
+        assert!(ran.status == Some(1) && ran.stderr.contains("is an archive"), "{ran}");
+    }
+}
+
+#[test]
+fn an_archive_that_leads_elsewhere_writes_nothing() {
+    let environment = TestEnvironment::new();
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Symlink);
+    header.set_size(0);
+    let mut builder = tar::Builder::new(Vec::new());
+    builder.append_link(&mut header, "model.safetensors", "/etc/passwd").unwrap();
+    let (_server, host, _) =
+        registry(&environment, "application/vnd.cncf.model.weight.v1.tar", &builder.into_inner().unwrap());
+    let ran = environment.run(["preload", &format!("oci://{host}/org/model:v1"), "--to", "store"]);
+    assert!(ran.status == Some(1) && ran.stderr.contains("is a link; only files are taken"), "{ran}");
+    assert!(!environment.path("store/hub").join("snapshots").exists());
 }
 
 /// A program that ends with the test.
