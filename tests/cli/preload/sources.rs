@@ -176,7 +176,7 @@ fn layers_that_are_archives_become_their_files() {
         fs::write(&damaged, b"x").unwrap();
         let ran = environment.run(["preload", &source, "--to", "store", "-o", "name"]);
         assert!(contents(&path_of(&environment, &ran)) == wanted, "{kind}");
-        let ran = environment.run(["preload", &source, "--to", "store", "--rank", "0/2"]);
+        let ran = environment.run(["preload", &source, "--to", "other", "--rank", "0/2"]);
         assert!(ran.status == Some(1) && ran.stderr.contains("is an archive"), "{ran}");
     }
 }
