@@ -255,6 +255,10 @@ pub fn capture(report: &Report, page: Page) -> String {
 
 /// "gpu-1: its clock was 12.3 ms ahead, give or take 0.2 ms".
 fn node_words(node: &NodeNote) -> String {
+    // Its clock was never read: it is not known.
+    if let (0, Some(why)) = (node.round_trips, &node.broke_off) {
+        return format!("{}: not recorded: {}", text::plain(&node.node), text::plain(why));
+    }
     let time = |ns: u64| human::seconds(ns as f64 / 1e9);
     let ahead = if node.clock_offset_ns < 0 { "behind" } else { "ahead of" };
     let mut words = format!(
