@@ -26,7 +26,7 @@ fn a_node_that_vanishes_is_told_and_the_others_go_on() {
     let ran = scene.end(child);
     // Data are missing.
     assert_eq!(ran.status, Some(4), "{ran}\n{}", one.log("node"));
-    let lost = format!("lost the agent on node {0}: node {0} is not ready; nothing heard of it for 1", two.name);
+    let lost = format!("lost the agent on node {0}: node {0} is not ready; nothing heard of it for ", two.name);
     let said = ran.stderr.replace('\n', " ");
     assert!(said.contains(&lost) && said.contains("going on without pod train-1"), "{ran}");
     let report = scene.report("run.pftrace");
