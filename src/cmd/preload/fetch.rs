@@ -9,7 +9,7 @@ use super::super::runtime;
 use super::super::settings::{OutputFormat, Settings};
 use super::progress::{self, Listener};
 use super::{Args, memory, render, show};
-use crate::preload::bring::{bring, offer_known, plan};
+use crate::preload::bring::{bring, offer_known, plan, tidy};
 use crate::preload::part::Part;
 use crate::preload::peer::Peers;
 use crate::preload::{Access, Brought, Choice, Manner, Order, Plan, Snapshot, Source, Store};
@@ -70,6 +70,9 @@ pub fn run(args: &Args, settings: &Settings) -> Done {
             brought.push(bring(&meant.order(source, peers.as_ref(), &*listener)).await?);
         }
         args.peers.end(peers.as_ref()).await;
+        if peers.is_some() {
+            args.sources.iter().for_each(|source| tidy(&meant.order(source, peers.as_ref(), &*listener)));
+        }
         Ok(brought)
     });
     listener.close();

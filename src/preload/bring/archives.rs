@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures::{StreamExt, stream};
 
@@ -12,6 +13,7 @@ use super::super::event::Event;
 use super::super::name;
 use super::super::store::manifest::{Entry, Manifest};
 use super::super::unpack::unpack;
+use super::Order;
 use super::errand::Errand;
 
 /// Archives unpacked at a time: a core unpacks slower than a disk writes.
@@ -113,24 +115,31 @@ impl Errand<'_> {
         }
         Ok(())
     }
+}
 
-    /// Removes archives whose files have their names.
-    pub fn drop_archives(&self) {
-        let mut needed = BTreeSet::new();
-        for revision in Manifest::revisions(self.repository) {
-            match Manifest::read(self.repository, &revision) {
-                Ok(manifest) => {
-                    needed.extend(manifest.into_iter().flat_map(|manifest| manifest.files).map(|entry| entry.digest))
-                }
-                Err(_) => return,
-            }
+/// Removes archives whose files have their names. The store must be locked.
+pub fn drop_archives(order: &Order<'_>) {
+    let repository = order.store.repository(order.source);
+    let (mut needed, mut unpacked) = (BTreeSet::new(), BTreeSet::new());
+    for revision in Manifest::revisions(&repository) {
+        let Ok(manifest) = Manifest::read(&repository, &revision) else { return };
+        if let Some(manifest) = manifest {
+            needed.extend(manifest.files.into_iter().map(|entry| entry.digest));
+            unpacked.extend(manifest.archives.into_iter().filter_map(|(digest, names)| names.map(|_| digest)));
         }
-        let unpacked = self.manifest.archives.iter().filter(|(_, names)| names.is_some()).map(|(digest, _)| digest);
-        for digest in unpacked.filter(|digest| !needed.contains(*digest)) {
-            if let Some(peers) = self.order.peers {
-                peers.shelf.withdraw(digest);
-            }
-            let _ = fs::remove_file(self.repository.blob(digest));
+    }
+    for digest in unpacked.difference(&needed) {
+        if let Some(peers) = order.peers {
+            peers.shelf.withdraw(digest);
         }
+        let _ = fs::remove_file(repository.blob(digest));
+    }
+}
+
+/// Removes the archives that were kept to be given to other nodes, when nobody asks any more. Another
+/// run that has the store does it instead.
+pub fn tidy(order: &Order<'_>) {
+    if let Ok(_lock) = order.store.lock(Duration::ZERO) {
+        drop_archives(order);
     }
 }

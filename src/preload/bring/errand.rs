@@ -13,6 +13,7 @@ use super::super::origin::{Listing, Origin, Remote};
 use super::super::part::{Needs, Part, published};
 use super::super::store::manifest::{Entry, Manifest, Moment};
 use super::super::store::{Repository, free_bytes, keep_rate};
+use super::archives::drop_archives;
 use super::{Brought, Order, offer, ready};
 
 /// Time between two writes of the manifest while files arrive.
@@ -277,7 +278,10 @@ impl<'a> Errand<'a> {
             }
         };
         self.repository.happens(&revision, Moment::Used);
-        self.drop_archives();
+        // Other nodes are given archives, not what is in them.
+        if self.order.peers.is_none() {
+            drop_archives(self.order);
+        }
         let seconds = since.elapsed().as_secs_f64();
         let source = self.manifest.source.clone();
         self.order.sink.event(Event::Finished { source, revision, fetched_bytes, peer_bytes, seconds });

@@ -9,6 +9,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+pub use archives::tidy;
 use errand::Errand;
 pub use plan::{Plan, plan};
 

@@ -52,7 +52,9 @@ pub async fn plan(order: &Order<'_>) -> Result<Plan, PreloadError> {
         None => {
             let (origin, newest) = ask(order).await?;
             let listing = listing(&origin, newest).await?;
-            Errand::new(order, &repository, listing)?.manifest
+            let mut errand = Errand::new(order, &repository, listing)?;
+            errand.pack_again();
+            errand.manifest
         }
     };
     let snapshot = repository.of_manifest(&manifest);

@@ -1,10 +1,12 @@
 //! Nodes that give a model to each other: processes with stores of their own, and one source.
 
+use std::fs;
 use std::process::{Child, Stdio};
 
 use super::super::environment::{Ran, TestEnvironment};
 use super::super::support::http::{Hub, Served, Server, noise, sha256};
-use super::{command, repository, run, snapshot, wanted};
+use super::sources::{archive, registry};
+use super::{command, contents, repository, run, snapshot, wanted};
 
 /// A node among peers: a store, and an address.
 struct Node {
@@ -146,4 +148,32 @@ fn without_the_secret_nothing_is_given() {
     let environment = TestEnvironment::new();
     let ran = run(&environment, &hub, &["org/model", "--peers", "127.0.0.1:1", "--peer-address", "127.0.0.1"]);
     assert!(ran.status == Some(2) && ran.stderr.contains("AICTL_PEER_TOKEN"), "{ran}");
+}
+
+#[test]
+fn archives_are_given_whole_and_go_when_nobody_asks_any_more() {
+    let nodes = nodes(3, &[]);
+    let layer = archive(&[("a.bin", &noise(30_000_000, 1)), ("b.json", b"{}")]);
+    let (server, host, revision) = registry(&nodes[0].environment, "application/vnd.cncf.model.weight.v1.tar", &layer);
+    let login = fs::read(nodes[0].environment.path(".docker/config.json")).unwrap();
+    let source = format!("oci://{host}/org/model:v1");
+    let start = |node: &Node| {
+        node.environment.write(".docker/config.json", &login);
+        let list = format!("@{}", node.environment.path("peers").display());
+        let mut command = node.environment.command();
+        command.args(["preload", &source, "--to", "store", "-o", "name", "--peers", &list]);
+        command.args(["--peer-listen", &node.address, "--peer-count", "3"]);
+        command.current_dir(node.environment.path("")).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let running: Vec<Child> = nodes.iter().map(start).collect();
+    for (node, child) in nodes.iter().zip(running) {
+        let ran = node.end(child);
+        assert_eq!(ran.status, Some(0), "{ran}");
+        let path = node.environment.path("store").join(ran.stdout.trim().split_once("store/").unwrap().1);
+        assert!(path.ends_with(&revision), "{ran}");
+        assert!(contents(&path) == [("a.bin".to_owned(), noise(30_000_000, 1)), ("b.json".to_owned(), b"{}".to_vec())]);
+        assert_eq!(fs::read_dir(path.join("../../blobs")).unwrap().count(), 2, "the archive is gone");
+    }
+    let sent = server.take_bytes();
+    assert!(sent as f64 <= layer.len() as f64 * 1.2, "the source sent {sent} for {}", layer.len());
 }

@@ -64,7 +64,7 @@ fn an_index_page_is_a_directory() {
 /// A registry with one artifact, whose one layer has a file of a media type. It answers as the
 /// distribution spec's "token authentication" says: 401 with a challenge, until a token comes that
 /// its issuer gave for a password.
-fn registry(environment: &TestEnvironment, kind: &str, weights: &[u8]) -> (Server, String, String) {
+pub fn registry(environment: &TestEnvironment, kind: &str, weights: &[u8]) -> (Server, String, String) {
     let server = Server::start();
     let sum = sha256(weights);
     let manifest = serde_json::json!({
@@ -126,7 +126,7 @@ fn an_artifact_of_a_registry_needs_a_token() {
 }
 
 /// A tar archive of files.
-fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
+pub fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for (name, content) in files {
         let mut header = tar::Header::new_gnu();
