@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use super::AgentError;
 use super::pod::Agent;
-use crate::cluster::{Cluster, ClusterError};
+use crate::cluster::{Cluster, ClusterError, in_a_line};
 
 /// A connection is there by then.
 const CONNECT: Duration = Duration::from_secs(15);
@@ -60,21 +60,7 @@ pub async fn dial(
             let what = format!("cannot exec into {}/{}", agent.namespace, agent.pod);
             Err(Broke::Failed(ClusterError::Forbidden { what, message: status.message.clone() }.into()))
         }
-        Ok(Err(error)) => Err(Broke::Off(words(&error))),
+        Ok(Err(error)) => Err(Broke::Off(in_a_line(&error))),
         Err(_) => Err(Broke::Off(format!("no answer within {} s", CONNECT.as_secs()))),
     }
-}
-
-/// An error and what lies below it, in a line.
-fn words(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !words.contains(&text) {
-            words = format!("{words}: {text}");
-        }
-        cause = error.source();
-    }
-    words
 }

@@ -5,6 +5,20 @@ use std::time::Duration;
 use kube::config::KubeconfigError;
 use thiserror::Error;
 
+/// An error and what lies below it, in a line. Some errors repeat their source in their own text.
+pub fn in_a_line(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !line.contains(&text) {
+            line = format!("{line}: {text}");
+        }
+        cause = error.source();
+    }
+    line
+}
+
 /// Why something asked of a cluster was not had.
 #[derive(Debug, Error)]
 pub enum ClusterError {

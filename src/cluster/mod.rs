@@ -19,7 +19,7 @@ mod wire;
 pub use access::{Access, may};
 pub use addons::addons;
 pub use connect::{Cluster, Options, answer, read};
-pub use error::ClusterError;
+pub use error::{ClusterError, in_a_line};
 pub use findings::{NodeFindings, NodeFindingsSpec, PublishedFindings, definition, reports};
 pub use list::{Choice, get, list};
 pub use metadata::quantity;

@@ -108,8 +108,7 @@ fn packed(request: &Request<Incoming>, kind: &'static str, text: String) -> Resp
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     match encoder.write_all(text.as_bytes()).and_then(|()| encoder.finish()) {
         Ok(bytes) => {
-            let mut response = plain(StatusCode::OK, kind, String::new());
-            *response.body_mut() = Full::new(Bytes::from(bytes));
+            let mut response = plain(StatusCode::OK, kind, bytes);
             response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
             response
         }
@@ -125,8 +124,8 @@ fn takes_gzip(part: &str) -> bool {
     is_gzip && weight.is_none_or(|weight| weight > 0.0)
 }
 
-fn plain(status: StatusCode, kind: &'static str, text: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(text)));
+fn plain(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response

@@ -11,10 +11,11 @@ use futures::{StreamExt, stream};
 use super::super::error::PreloadError;
 use super::super::event::Event;
 use super::super::name;
+use super::super::source::Source;
 use super::super::store::manifest::{Entry, Manifest};
 use super::super::unpack::unpack;
 use super::Order;
-use super::errand::Errand;
+use super::errand::{Errand, listed, something_wanted};
 
 /// Archives unpacked at a time: a core unpacks slower than a disk writes.
 const AT_ONCE: usize = 2;
@@ -42,15 +43,7 @@ impl Errand<'_> {
             .collect();
         for (digest, names) in again {
             let Some(remote) = self.remote(&digest) else { continue };
-            let entry = Entry {
-                name: remote.name.clone(),
-                bytes: remote.bytes,
-                digest: digest.clone(),
-                etag: None,
-                sha256: remote.sha256.clone(),
-                wanted: true,
-                whole: None,
-            };
+            let entry = listed(remote);
             self.manifest.files.retain(|entry| !names.contains(&entry.name));
             self.manifest.files.push(entry);
             self.manifest.archives.insert(digest, None);
@@ -109,16 +102,16 @@ impl Errand<'_> {
             self.manifest.write(self.repository)?;
         }
         drop(work);
-        if self.manifest.wanted().next().is_none() {
-            let what = "no files that match".to_owned();
-            return Err(PreloadError::Nothing { source_name: self.manifest.source.clone(), what });
-        }
-        Ok(())
+        something_wanted(&self.manifest)
     }
 }
 
 /// Removes archives whose files have their names. The store must be locked.
 pub fn drop_archives(order: &Order<'_>) {
+    // No other source has any, and a store may know of many revisions.
+    if !matches!(order.source, Source::Registry { .. }) {
+        return;
+    }
     let repository = order.store.repository(order.source);
     let (mut needed, mut unpacked) = (BTreeSet::new(), BTreeSet::new());
     for revision in Manifest::revisions(&repository) {

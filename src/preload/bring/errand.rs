@@ -53,17 +53,12 @@ impl<'a> Errand<'a> {
             }
         }
         let entry = |remote: &Remote| {
-            let known = known.get(&remote.digest).filter(|known| known.bytes == remote.bytes);
-            Entry {
-                name: remote.name.clone(),
-                bytes: remote.bytes,
-                digest: remote.digest.clone(),
-                etag: remote.etag.clone(),
-                sha256: remote.sha256.clone().or_else(|| known.and_then(|known| known.sha256.clone())),
-                // What an archive holds is not known yet.
-                wanted: remote.packed || order.choice.wants(&remote.name),
-                whole: known.and_then(|known| known.whole),
+            let mut entry = listed(remote);
+            if let Some(known) = known.get(&remote.digest).filter(|known| known.bytes == remote.bytes) {
+                entry.sha256 = entry.sha256.or_else(|| known.sha256.clone());
+                entry.whole = known.whole;
             }
+            entry
         };
         let mut archives: BTreeMap<String, Option<Vec<String>>> = BTreeMap::new();
         let mut files: Vec<Entry> = Vec::new();
@@ -73,11 +68,7 @@ impl<'a> Errand<'a> {
                 Some(members) => {
                     let names = members.iter().map(|member| member.name.clone()).collect();
                     archives.insert(remote.digest.clone(), Some(names));
-                    files.extend(
-                        members
-                            .iter()
-                            .map(|member| Entry { wanted: order.choice.wants(&member.name), ..member.clone() }),
-                    );
+                    files.extend(members.iter().cloned());
                 }
                 None => {
                     if remote.packed {
@@ -89,11 +80,9 @@ impl<'a> Errand<'a> {
         }
         let mut manifest = Manifest::new(order.source.to_string(), listing.revision, files);
         manifest.archives = archives;
+        manifest.want(|name| order.choice.wants(name));
         (manifest.include, manifest.exclude) = order.choice.texts().clone();
-        if manifest.wanted().next().is_none() {
-            let what = "no files that match".to_owned();
-            return Err(PreloadError::Nothing { source_name: order.source.to_string(), what });
-        }
+        something_wanted(&manifest)?;
         Ok(Errand { order, repository, manifest, remotes: listing.files, repaired: Vec::new(), was_ready, needs: None })
     }
 
@@ -289,6 +278,28 @@ impl<'a> Errand<'a> {
         let changed = came || !self.repaired.is_empty() || (!self.was_ready && self.needs.is_none());
         Ok(Brought { snapshot, changed, fetched_bytes, peer_bytes, wrong: fetched.wrong, repaired: self.repaired })
     }
+}
+
+/// A file as its source lists it, of which nothing is here.
+pub(super) fn listed(remote: &Remote) -> Entry {
+    Entry {
+        name: remote.name.clone(),
+        bytes: remote.bytes,
+        digest: remote.digest.clone(),
+        etag: remote.etag.clone(),
+        sha256: remote.sha256.clone(),
+        wanted: true,
+        whole: None,
+    }
+}
+
+/// # Errors
+/// If nothing is wanted of what the source has.
+pub(super) fn something_wanted(manifest: &Manifest) -> Result<(), PreloadError> {
+    if manifest.wanted().next().is_some() {
+        return Ok(());
+    }
+    Err(PreloadError::Nothing { source_name: manifest.source.clone(), what: "no files that match".to_owned() })
 }
 
 /// What is wanted of a file, in bytes.

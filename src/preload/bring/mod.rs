@@ -160,13 +160,7 @@ fn ready(order: &Order<'_>, repository: &Repository, revision: &str) -> Result<O
     let Some(mut manifest) = Manifest::read(repository, revision)? else { return Ok(None) };
     let texts = order.choice.texts();
     if (&manifest.include, &manifest.exclude) != (&texts.0, &texts.1) {
-        let archives = std::mem::take(&mut manifest.archives);
-        for entry in &mut manifest.files {
-            // What an archive holds is not known yet.
-            let packed = archives.get(&entry.digest).is_some_and(Option::is_none);
-            entry.wanted = packed || order.choice.wants(&entry.name);
-        }
-        manifest.archives = archives;
+        manifest.want(|name| order.choice.wants(name));
     }
     let whole = manifest.wanted().next().is_some() && manifest.wanted().all(|entry| entry.is_whole(repository));
     let snapshot = repository.snapshot(revision);

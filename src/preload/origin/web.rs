@@ -13,6 +13,7 @@ use url::Url;
 
 use super::super::error::{PreloadError, scrub};
 use super::{Place, ReadError, Remote, Stream};
+use crate::cluster::in_a_line;
 use crate::host::trust::trusting;
 
 /// A server that doesn't take a connection by then is not reachable.
@@ -254,16 +255,7 @@ pub fn retry_after(text: &str) -> Option<Duration> {
 /// An error of the client in words, all of its causes, without the URL.
 pub fn words(error: reqwest::Error) -> String {
     let error = error.without_url();
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    scrub(&text)
+    scrub(&in_a_line(&error))
 }
 
 fn same_server(one: &Url, other: &Url) -> bool {

@@ -134,22 +134,38 @@ impl Manifest {
 
     /// Whether a file is an archive that is not unpacked.
     pub fn is_packed(&self, digest: &str) -> bool {
-        self.archives.get(digest).is_some_and(Option::is_none)
+        is_packed(&self.archives, digest)
+    }
+
+    /// Says anew which files are wanted. What an archive holds is not known yet: it is.
+    pub fn want(&mut self, wants: impl Fn(&str) -> bool) {
+        for entry in &mut self.files {
+            entry.wanted = is_packed(&self.archives, &entry.digest) || wants(&entry.name);
+        }
     }
 
     /// What came of the archives that are unpacked, by their digest.
-    pub fn unpacked(&self) -> impl Iterator<Item = (String, Vec<Entry>)> {
+    pub fn unpacked(&self) -> BTreeMap<String, Vec<Entry>> {
+        if self.archives.is_empty() {
+            return BTreeMap::new();
+        }
         let files: BTreeMap<&str, &Entry> = self.files.iter().map(|entry| (entry.name.as_str(), entry)).collect();
-        self.archives.iter().filter_map(move |(digest, names)| {
-            let members = names.iter().flatten().map(|name| files.get(name.as_str()).map(|entry| (*entry).clone()));
-            names.as_ref().and_then(|_| Some((digest.clone(), members.collect::<Option<Vec<Entry>>>()?)))
-        })
+        let member = |name: &String| files.get(name.as_str()).map(|entry| (*entry).clone());
+        let unpacked = self.archives.iter().filter_map(|(digest, names)| {
+            let members = names.as_ref()?.iter().map(member).collect::<Option<_>>()?;
+            Some((digest.clone(), members))
+        });
+        unpacked.collect()
     }
 
     /// The files that are wanted.
     pub fn wanted(&self) -> impl Iterator<Item = &Entry> {
         self.files.iter().filter(|file| file.wanted)
     }
+}
+
+fn is_packed(archives: &BTreeMap<String, Option<Vec<String>>>, digest: &str) -> bool {
+    archives.get(digest).is_some_and(Option::is_none)
 }
 
 impl Entry {

@@ -23,11 +23,7 @@ impl Exporter {
 
     /// Asks for it packed, and unpacks it.
     pub fn get_packed(&self, path: &str) -> String {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nAccept-Encoding: deflate, gzip;q=0.9\r\n\r\n").unwrap();
-        let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).unwrap();
+        let bytes = self.ask(path, "Accept-Encoding: deflate, gzip;q=0.9\r\n");
         let end = bytes.windows(4).position(|end| end == b"\r\n\r\n").unwrap();
         let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
         assert!(head.contains("content-encoding: gzip"), "{head}");
@@ -37,12 +33,16 @@ impl Exporter {
     }
 
     pub fn get(&self, path: &str) -> String {
+        String::from_utf8(self.ask(path, "")).unwrap()
+    }
+
+    fn ask(&self, path: &str, headers: &str) -> Vec<u8> {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        text
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n").unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        bytes
     }
 }
 

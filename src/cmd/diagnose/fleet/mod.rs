@@ -14,7 +14,7 @@ use super::super::settings::{OutputFormat, Settings};
 use super::Done;
 use super::ask;
 use super::checks::Checks;
-use crate::cluster::{self, Cluster, ClusterError, NodeChoice};
+use crate::cluster::{self, Cluster, ClusterError, NodeChoice, in_a_line};
 use crate::fault::cluster::{Blind, ClusterFacts, Fleet, NodeState, Reading, judge};
 use crate::fault::{Catalogue, Severity, State};
 
@@ -118,16 +118,7 @@ fn read<T>(read: Result<T, ClusterError>) -> Reading<T> {
 
 /// An error in one line, for a check.
 fn blind(error: &ClusterError) -> Blind {
-    let mut line = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(source) = cause {
-        let words = source.to_string();
-        if !line.contains(&words) {
-            line = format!("{line}: {words}");
-        }
-        cause = source.source();
-    }
-    Blind(line)
+    Blind(in_a_line(error))
 }
 
 fn with_hint(error: ClusterError) -> Error {
