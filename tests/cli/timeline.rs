@@ -390,13 +390,8 @@ fn a_panic_gives_the_terminal_back_before_it_is_told() {
     let terminal = Terminal::start(&environment, 100, 30);
     let program = std::env::current_exe().unwrap();
     let test = "timeline::a_panic_gives_the_terminal_back_before_it_is_told";
-    terminal.line(&format!(
-        "clear; stty -a > before; {PANIC}=1 {} --exact {test} --nocapture; stty -a > after; echo over",
-        program.display()
-    ));
-    let screen = terminal.wait_for("over\n");
-    assert!(screen.contains("as a test"), "{screen}");
-    assert_eq!(terminal.switches(), "alternate 0 cursor 1 mouse 0");
-    let modes = |name: &str| std::fs::read_to_string(environment.path(name)).unwrap();
-    assert_eq!(modes("after"), modes("before"));
+    terminal.run(&format!("{PANIC}=1 {} --exact {test} --nocapture", program.display()));
+    let (code, screen) = terminal.ended();
+    assert!(code == 101 && screen.contains("as a test"), "{screen}");
+    terminal.assert_as_before();
 }

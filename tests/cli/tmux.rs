@@ -1,5 +1,7 @@
 //! A real terminal that can be read: tmux.
 
+use std::cell::Cell;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -14,12 +16,18 @@ pub fn there_is_one() -> bool {
 /// A tmux server of the test's own with a shell in it, ended when dropped.
 pub struct Terminal {
     socket: String,
+    place: PathBuf,
+    runs: Cell<u32>,
 }
 
 impl Terminal {
     /// Starts one of a size.
     pub fn start(environment: &TestEnvironment, columns: u16, rows: u16) -> Terminal {
-        let terminal = Terminal { socket: environment.path("tmux").display().to_string() };
+        let terminal = Terminal {
+            socket: environment.path("tmux").display().to_string(),
+            place: environment.path(""),
+            runs: Cell::new(0),
+        };
         let (columns, rows) = (columns.to_string(), rows.to_string());
         let home = environment.path("").display().to_string();
         let shell = format!("env -u NO_COLOR -u COLORTERM HOME={home} PS1='$ ' LANG=C.UTF-8 LC_ALL= sh");
@@ -43,6 +51,37 @@ impl Terminal {
     pub fn line(&self, text: &str) {
         self.tmux(&["send-keys", "-l", text]);
         self.keys(&["Enter"]);
+    }
+
+    /// Has the shell run a command on a cleared screen. The command comes from a file: no word of it is ever on the
+    /// screen, where a test that waits for the word would take it for output.
+    pub fn run(&self, command: &str) {
+        let run = self.runs.get() + 1;
+        self.runs.set(run);
+        let script = format!(
+            "clear\nstty -a > before\n{command}\ncode=$?\nstty -a > after\necho \"[run {run} ended with $code]\"\n"
+        );
+        std::fs::write(self.place.join(format!("run-{run}")), script).unwrap();
+        self.line(&format!(". ./run-{run}"));
+    }
+
+    /// Waits until the last command has ended: its code, and the screen it left.
+    pub fn ended(&self) -> (i32, String) {
+        let mark = format!("[run {} ended with ", self.runs.get());
+        let code = |screen: &str| screen.split_once(&mark)?.1.split_once(']')?.0.parse().ok();
+        let screen = self.wait_until("the end", |screen| code(screen).is_some());
+        (code(&screen).unwrap(), screen)
+    }
+
+    /// Asserts that the terminal's modes are what they were before the last command.
+    pub fn assert_as_before(&self) {
+        assert_eq!(self.switches(), "alternate 0 cursor 1 mouse 0");
+        // The size, in the first line, is the terminal's own affair.
+        let modes = |name: &str| {
+            let modes = std::fs::read_to_string(self.place.join(name)).unwrap();
+            modes.split_once('\n').map(|(_, settings)| settings.to_owned()).unwrap()
+        };
+        assert_eq!(modes("after"), modes("before"));
     }
 
     /// Changes the size.
