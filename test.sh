@@ -44,7 +44,7 @@ as_root() {
 system_packages() {
 	command -v apt-get >/dev/null || { lacks "apt packages (no apt-get here)"; return; }
 	local wanted=() package
-	for package in gcc libc6-dev binutils clang-19 llvm-19 libbpf-dev python3 python3-dev python3-venv python3-numpy python3-torch tmux curl openssl etcd-server nginx slurmctld slurmd slurmrestd slurm-client slurm-wlm-basic-plugins slurm-wlm-jwt-plugin munge util-linux iproute2 jq; do
+	for package in gcc libc6-dev binutils clang-19 llvm-19 libbpf-dev python3 python3-dev python3-venv python3-numpy python3-torch tmux curl openssl etcd-server nginx docker-registry zstd slurmctld slurmd slurmrestd slurm-client slurm-wlm-basic-plugins slurm-wlm-jwt-plugin munge util-linux iproute2 jq; do
 		[ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || wanted+=("$package")
 	done
 	[ ${#wanted[@]} = 0 ] && return

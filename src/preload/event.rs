@@ -92,6 +92,24 @@ pub enum Event {
         /// Its size.
         bytes: u64,
     },
+    /// Of such a layer so much was read; about ten times a second.
+    UnpackProgress {
+        /// The layer.
+        name: String,
+        /// Bytes of it that are behind us.
+        read_bytes: u64,
+        /// Its size.
+        bytes: u64,
+    },
+    /// Its files are whole.
+    Unpacked {
+        /// The layer.
+        name: String,
+        /// How many files it holds.
+        files: usize,
+        /// Their sizes together.
+        bytes: u64,
+    },
     /// The number of connections was changed.
     Connections {
         /// How many now.

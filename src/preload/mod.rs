@@ -34,7 +34,7 @@ pub mod snapshot;
 pub mod source;
 pub mod store;
 pub mod tensors;
-mod unpack;
+pub mod unpack;
 pub mod warm;
 
 pub use access::Access;

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::super::settings::{OutputFormat, Settings};
 use crate::preload::event::Silent;
 use crate::preload::{Event, Sink};
-use crate::view::{Bars, human};
+use crate::view::Bars;
 
 /// A sink that ends.
 pub trait Listener: Sync + Send {
@@ -107,6 +107,11 @@ impl State {
     }
 }
 
+/// How the bar of an archive is called that becomes files.
+fn unpacking(name: &str) -> String {
+    format!("unpacking {name}")
+}
+
 impl Sink for Shown {
     fn event(&self, event: Event) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -150,8 +155,10 @@ impl Sink for Shown {
             }
             Event::Unpacking { name, bytes } => {
                 self.bars.done(&name);
-                self.bars.say(&format!("unpacking {name}, {}", human::bytes(bytes)));
+                self.bars.file(&unpacking(&name), bytes, 0);
             }
+            Event::UnpackProgress { name, read_bytes, bytes } => self.bars.file(&unpacking(&name), bytes, read_bytes),
+            Event::Unpacked { name, .. } => self.bars.done(&unpacking(&name)),
             Event::Retry { name, why, .. } => self.bars.trouble(&format!("{name}: {why}; once more")),
             Event::Finished { .. } => self.bars.clear(),
             Event::WarmStarted { source, bytes, resident_bytes } => {

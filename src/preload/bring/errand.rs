@@ -13,7 +13,7 @@ use super::super::origin::{Listing, Origin, Remote};
 use super::super::part::{Needs, Part, published};
 use super::super::store::manifest::{Entry, Manifest, Moment};
 use super::super::store::{Repository, free_bytes, keep_rate};
-use super::archives::drop_archives;
+use super::archives::{drop_archives, room};
 use super::{Brought, Order, offer, ready};
 
 /// Time between two writes of the manifest while files arrive.
@@ -183,12 +183,8 @@ impl<'a> Errand<'a> {
     /// If not.
     pub fn check_room(&self) -> Result<(), PreloadError> {
         let missing = self.missing();
-        let needed = missing
-            .iter()
-            .map(|wanted| bytes_of(wanted).saturating_sub(reserved(self.repository, &wanted.remote.digest)));
-        // What an archive holds comes beside it, and is not smaller.
-        let packed = self.manifest.files.iter().filter(|entry| self.manifest.is_packed(&entry.digest));
-        let needed_bytes = needed.chain(packed.map(|entry| entry.bytes)).fold(0, u64::saturating_add);
+        let missing = missing.iter().map(|wanted| (wanted.remote.digest.as_str(), bytes_of(wanted)));
+        let needed_bytes = room(self.repository, &self.manifest, missing, self.order.peers.is_some());
         let free_bytes = free_bytes(self.order.store.hub());
         if needed_bytes > free_bytes {
             return Err(PreloadError::Full { store: self.order.store.hub().to_owned(), needed_bytes, free_bytes });
@@ -267,7 +263,6 @@ impl<'a> Errand<'a> {
             }
         };
         self.repository.happens(&revision, Moment::Used);
-        // Other nodes are given archives, not what is in them.
         if self.order.peers.is_none() {
             drop_archives(self.order);
         }
@@ -328,10 +323,4 @@ fn examine(repository: &Repository, mut entry: Entry, git: Option<&str>) -> Resu
     fetch::quarantine(repository, &entry.digest, &blob)?;
     // A sum that was only found, not promised, is of the old content all the same: it stays the measure.
     Ok((entry, true))
-}
-
-/// Room that a file on its way has taken already.
-pub fn reserved(repository: &Repository, digest: &str) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    fs::symlink_metadata(repository.incomplete(digest)).map_or(0, |there| there.blocks() * 512)
 }

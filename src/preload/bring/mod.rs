@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 pub use archives::tidy;
+use archives::tidy_left;
 use errand::Errand;
 pub use plan::{Plan, plan};
 
@@ -174,6 +175,7 @@ fn is_commit(revision: &str) -> bool {
 
 fn unchanged(order: &Order<'_>, repository: &Repository, manifest: &Manifest) -> Brought {
     offer(order, repository, manifest);
+    tidy_left(order, manifest);
     let snapshot = repository.of_manifest(manifest);
     Brought { snapshot, changed: false, fetched_bytes: 0, peer_bytes: 0, wrong: Vec::new(), repaired: Vec::new() }
 }

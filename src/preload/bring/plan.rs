@@ -9,7 +9,8 @@ use super::super::error::PreloadError;
 use super::super::gc;
 use super::super::store::journal::Journal;
 use super::super::store::{Entry, free_bytes, rate_of};
-use super::errand::{Errand, reserved};
+use super::archives::room;
+use super::errand::Errand;
 use super::{Order, ask, known, listing};
 
 /// What would be done (`aictl.preload-plan/v1`).
@@ -63,10 +64,8 @@ pub async fn plan(order: &Order<'_>) -> Result<Plan, PreloadError> {
     let have = |digest: &str| Journal::bytes_of(&repository.journal(digest));
     let fetch_bytes =
         digests.iter().map(|(digest, bytes)| bytes.saturating_sub(have(digest))).fold(0, u64::saturating_add);
-    let needed = digests
-        .iter()
-        .map(|(digest, bytes)| bytes.saturating_sub(reserved(&repository, digest)))
-        .fold(0, u64::saturating_add);
+    let to_come = digests.iter().map(|(digest, bytes)| (*digest, *bytes));
+    let needed = room(&repository, &manifest, to_come, order.peers.is_some());
     let free_bytes = free_bytes(order.store.hub());
     let rate = order.manner.limit_rate.map(|rate| rate as f64);
     let rate = rate.or_else(|| rate_of(order.store, order.source.scheme()));

@@ -11,6 +11,7 @@ use url::Url;
 
 use super::super::error::PreloadError;
 use super::super::source::hex;
+use super::super::store::manifest::archive_name;
 use super::web::{Web, refusal};
 use super::{Listing, Place, ReadError, Remote, Stream, auth};
 
@@ -19,6 +20,9 @@ const ACCEPT: &str = "application/vnd.oci.image.manifest.v1+json, application/vn
                       application/vnd.docker.distribution.manifest.v2+json";
 /// Annotations that name a layer's file: the OCI image spec's, and ModelPack's.
 const TITLES: [&str; 3] = ["org.cncf.model.filepath", "org.opencontainers.image.title", "org.cnai.model.filepath"];
+
+/// ModelPack's annotation with what the archiver knew of a layer's file, as JSON; "cnai" before 2025.
+const ABOUT: [&str; 2] = ["org.cncf.model.file.metadata+json", "org.cnai.model.file.metadata+json"];
 
 /// A repository of a registry.
 #[derive(Debug)]
@@ -44,6 +48,24 @@ struct Layer {
     digest: String,
     size: u64,
     annotations: std::collections::BTreeMap<String, String>,
+}
+
+/// Of [`ABOUT`], what is of use here.
+#[derive(Debug, Deserialize)]
+struct About {
+    /// What tar calls the kind of a file: a byte, '0' or zero for a plain one.
+    typeflag: u8,
+}
+
+impl Layer {
+    /// The file that an archive says it holds, if it is but one: then it need not come if that is not
+    /// wanted. Of a directory ModelPack's tools say so.
+    fn only_file(&self) -> Option<String> {
+        let about = ABOUT.iter().find_map(|name| self.annotations.get(*name))?;
+        let about: About = serde_json::from_str(about).ok()?;
+        let path = self.annotations.get(TITLES[0]).or_else(|| self.annotations.get(TITLES[2]))?;
+        matches!(about.typeflag, 0 | b'0').then(|| path.clone())
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -92,7 +114,7 @@ impl Registry {
         let packed = kind == "tar" || kind.starts_with("tar+");
         let title = TITLES.iter().find_map(|title| layer.annotations.get(*title));
         let name = match title {
-            _ if packed => format!("layer-{}.tar", &digest[..12]),
+            _ if packed => layer.only_file().unwrap_or_else(|| archive_name(&digest.to_ascii_lowercase())),
             Some(title) => title.clone(),
             None => return Err(ReadError::Final(format!("its layer {} has no file name", &digest[..12]))),
         };

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::error::PreloadError;
 use super::super::name;
+use super::super::unpack::Member;
 use super::{Repository, write_whole};
 
 /// The file format.
@@ -137,10 +138,11 @@ impl Manifest {
         is_packed(&self.archives, digest)
     }
 
-    /// Says anew which files are wanted. What an archive holds is not known yet: it is.
+    /// Says anew which files are wanted; so is an archive of which it is not known yet what it holds.
     pub fn want(&mut self, wants: impl Fn(&str) -> bool) {
         for entry in &mut self.files {
-            entry.wanted = is_packed(&self.archives, &entry.digest) || wants(&entry.name);
+            let unknown = is_packed(&self.archives, &entry.digest) && entry.name == archive_name(&entry.digest);
+            entry.wanted = unknown || wants(&entry.name);
         }
     }
 
@@ -158,10 +160,37 @@ impl Manifest {
         unpacked.collect()
     }
 
+    /// Puts what an archive holds in its place.
+    ///
+    /// # Errors
+    /// If one of its files can't be beside the others.
+    pub fn replace(&mut self, archive: &str, members: Vec<Member>) -> Result<(), PreloadError> {
+        let names = members.iter().map(|member| member.name.clone()).collect();
+        self.files.retain(|entry| entry.digest != archive);
+        self.files.extend(members.into_iter().map(|member| Entry {
+            name: member.name,
+            bytes: member.bytes,
+            digest: member.sha256.clone(),
+            etag: None,
+            sha256: Some(member.sha256),
+            wanted: member.stamp.is_some(),
+            whole: member.stamp,
+        }));
+        self.archives.insert(archive.to_owned(), Some(names));
+        let together = name::check_together(self.files.iter().map(|entry| entry.name.as_str()));
+        together.map_err(|(name, why)| PreloadError::Name { source_name: self.source.clone(), name, why })
+    }
+
     /// The files that are wanted.
     pub fn wanted(&self) -> impl Iterator<Item = &Entry> {
         self.files.iter().filter(|file| file.wanted)
     }
+}
+
+/// The name of a layer that is an archive and does not say what is in it. One that says it holds a
+/// single file has that file's.
+pub fn archive_name(digest: &str) -> String {
+    format!("layer-{}.tar", &digest[..12.min(digest.len())])
 }
 
 fn is_packed(archives: &BTreeMap<String, Option<Vec<String>>>, digest: &str) -> bool {

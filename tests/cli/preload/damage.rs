@@ -76,10 +76,10 @@ fn a_name_that_was_removed_comes_back_without_a_byte() {
 }
 
 /// A file system of 24 MB of our own.
-struct Small(std::path::PathBuf);
+pub struct Small(pub std::path::PathBuf);
 
 impl Small {
-    fn mount(path: std::path::PathBuf) -> Option<Small> {
+    pub fn mount(path: std::path::PathBuf) -> Option<Small> {
         fs::create_dir_all(&path).unwrap();
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=24m", "none"]).arg(&path).status();
         mounted.is_ok_and(|status| status.success()).then_some(Small(path))

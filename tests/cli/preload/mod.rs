@@ -1,5 +1,6 @@
 //! `aictl preload`, against servers that behave and servers that don't.
 
+mod archives;
 mod damage;
 mod faults;
 mod gc;

@@ -5,7 +5,8 @@ use std::process::{Child, Stdio};
 
 use super::super::environment::{Ran, TestEnvironment};
 use super::super::support::http::{Hub, Served, Server, noise, sha256};
-use super::sources::{archive, registry};
+use super::archives::archive;
+use super::sources::registry;
 use super::{command, contents, repository, run, snapshot, wanted};
 
 /// A node among peers: a store, and an address.

@@ -1,7 +1,6 @@
 //! Sources that are no hub: mounts, claims, plain servers, buckets, registries.
 
 use std::fs;
-use std::io::Write;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,7 @@ use super::super::support::http::{Fault, Served, Server, noise, sha256};
 use super::super::support::kube::free_port;
 use super::{contents, safetensors};
 
-fn path_of(environment: &TestEnvironment, ran: &Ran) -> std::path::PathBuf {
+pub fn path_of(environment: &TestEnvironment, ran: &Ran) -> std::path::PathBuf {
     assert_eq!(ran.status, Some(0), "{ran}");
     environment.path("store").join(ran.stdout.trim().split_once("store/").unwrap().1)
 }
@@ -61,19 +60,42 @@ fn an_index_page_is_a_directory() {
     assert!(found == [("a b.bin".to_owned(), noise(1000, 1)), ("sub/c.bin".to_owned(), noise(9_000_000, 2))]);
 }
 
-/// A registry with one artifact, whose one layer has a file of a media type. It answers as the
-/// distribution spec's "token authentication" says: 401 with a challenge, until a token comes that
-/// its issuer gave for a password.
-pub fn registry(environment: &TestEnvironment, kind: &str, weights: &[u8]) -> (Server, String, String) {
+/// A layer of an artifact.
+pub struct Layer<'a> {
+    /// Its media type.
+    pub kind: &'a str,
+    /// Its content.
+    pub content: &'a [u8],
+    /// The file in it.
+    pub path: &'a str,
+    /// What tar calls the kind of that, if it is told.
+    pub typeflag: Option<u8>,
+}
+
+/// A registry with one artifact, whose one layer has a file of a media type.
+pub fn registry(environment: &TestEnvironment, kind: &str, content: &[u8]) -> (Server, String, String) {
+    registry_of(environment, &[Layer { kind, content, path: "weights/model.safetensors", typeflag: None }])
+}
+
+/// A registry with one artifact. It answers as the distribution spec's "token authentication" says: 401
+/// with a challenge, until a token comes that its issuer gave for a password.
+pub fn registry_of(environment: &TestEnvironment, layers: &[Layer<'_>]) -> (Server, String, String) {
     let server = Server::start();
-    let sum = sha256(weights);
+    let describe = |layer: &Layer<'_>| {
+        let mut annotations = serde_json::json!({"org.cncf.model.filepath": layer.path});
+        if let Some(typeflag) = layer.typeflag {
+            let about = serde_json::json!({"name": layer.path, "mode": 0o644, "typeflag": typeflag}).to_string();
+            annotations["org.cncf.model.file.metadata+json"] = about.into();
+        }
+        let digest = format!("sha256:{}", sha256(layer.content));
+        serde_json::json!({
+            "mediaType": layer.kind, "digest": digest, "size": layer.content.len(), "annotations": annotations})
+    };
     let manifest = serde_json::json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "artifactType": "application/vnd.cncf.model.manifest.v1+json",
-        "layers": [{
-            "mediaType": kind, "digest": format!("sha256:{sum}"), "size": weights.len(),
-            "annotations": {"org.cncf.model.filepath": "weights/model.safetensors"}}]
+        "layers": layers.iter().map(describe).collect::<Vec<_>>()
     })
     .to_string();
     let challenge = format!("Bearer realm=\"{}/token\",service=\"registry\"", server.url());
@@ -83,7 +105,10 @@ pub fn registry(environment: &TestEnvironment, kind: &str, weights: &[u8]) -> (S
         served
     };
     server.file("/v2/org/model/manifests/v1", protected(manifest.clone().into_bytes()));
-    server.file(&format!("/v2/org/model/blobs/sha256:{sum}"), protected(weights.to_vec()));
+    for layer in layers {
+        let digest = sha256(layer.content);
+        server.file(&format!("/v2/org/model/blobs/sha256:{digest}"), protected(layer.content.to_vec()));
+    }
     server.file("/token", Served { etag: None, ..Served::new(br#"{"token": "of-the-issuer"}"#.to_vec()) });
     let host = server.url().replace("http://", "");
     let pair = "YWRhOmdlaGVpbQ=="; // ada:geheim
@@ -125,79 +150,8 @@ fn an_artifact_of_a_registry_needs_a_token() {
     assert!(ran.status == Some(4) && ran.stderr.contains("is refused"), "{ran}");
 }
 
-/// A tar archive of files.
-pub fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut builder = tar::Builder::new(Vec::new());
-    for (name, content) in files {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(content.len() as u64);
-        header.set_mode(0o644);
-        builder.append_data(&mut header, name, *content).unwrap();
-    }
-    builder.into_inner().unwrap()
-}
-
-#[test]
-fn layers_that_are_archives_become_their_files() {
-    let weights = safetensors(&[("w".to_owned(), noise(20_000_000, 1))]);
-    let plain = archive(&[("./model.safetensors", &weights), ("sub/config.json", b"{}"), ("sub/notes.txt", b"no")]);
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gzip.write_all(&plain).unwrap();
-    let gzip = gzip.finish().unwrap();
-    let zstd = ruzstd::encoding::compress_to_vec(plain.as_slice(), ruzstd::encoding::CompressionLevel::Fastest);
-    let kinds = [
-        ("application/vnd.cncf.model.weight.v1.tar", &plain),
-        ("application/vnd.kitops.modelkit.model.v1.tar+gzip", &gzip),
-        ("application/vnd.cncf.model.weight.v1.tar+zstd", &zstd),
-    ];
-    for (kind, layer) in kinds {
-        let environment = TestEnvironment::new();
-        let (server, host, _) = registry(&environment, kind, layer);
-        let source = format!("oci://{host}/org/model:v1");
-        let chosen = ["preload", &source, "--to", "store", "-o", "name", "--exclude", "*.txt"];
-        let ran = environment.run(chosen);
-        let path = path_of(&environment, &ran);
-        let mut wanted =
-            vec![("model.safetensors".to_owned(), weights.clone()), ("sub/config.json".to_owned(), b"{}".to_vec())];
-        assert!(contents(&path) == wanted, "{kind}");
-        let blobs = fs::read_dir(path.join("../../blobs")).unwrap().count();
-        assert_eq!(blobs, 2, "{kind}: the archive is gone, and what is not wanted never came");
-        // Again: one question, nothing fetched.
-        server.take_log();
-        assert_eq!(environment.run(chosen).status, Some(0));
-        let more: Vec<String> = server.take_log().into_iter().map(|request| request.target).collect();
-        assert!(more.iter().all(|target| !target.contains("/blobs/")), "{more:?}");
-        // More of it is wanted: it comes again.
-        let ran = environment.run(["preload", &source, "--to", "store", "-o", "name"]);
-        wanted.push(("sub/notes.txt".to_owned(), b"no".to_vec()));
-        assert!(contents(&path_of(&environment, &ran)) == wanted, "{kind}");
-        // A file that was damaged, too.
-        let damaged = fs::canonicalize(path.join("model.safetensors")).unwrap();
-        fs::write(&damaged, b"x").unwrap();
-        let ran = environment.run(["preload", &source, "--to", "store", "-o", "name"]);
-        assert!(contents(&path_of(&environment, &ran)) == wanted, "{kind}");
-        let ran = environment.run(["preload", &source, "--to", "other", "--rank", "0/2"]);
-        assert!(ran.status == Some(1) && ran.stderr.contains("is an archive"), "{ran}");
-    }
-}
-
-#[test]
-fn an_archive_that_leads_elsewhere_writes_nothing() {
-    let environment = TestEnvironment::new();
-    let mut header = tar::Header::new_gnu();
-    header.set_entry_type(tar::EntryType::Symlink);
-    header.set_size(0);
-    let mut builder = tar::Builder::new(Vec::new());
-    builder.append_link(&mut header, "model.safetensors", "/etc/passwd").unwrap();
-    let (_server, host, _) =
-        registry(&environment, "application/vnd.cncf.model.weight.v1.tar", &builder.into_inner().unwrap());
-    let ran = environment.run(["preload", &format!("oci://{host}/org/model:v1"), "--to", "store"]);
-    assert!(ran.status == Some(1) && ran.stderr.contains("is a link; only files are taken"), "{ran}");
-    assert!(!environment.path("store/hub").join("snapshots").exists());
-}
-
 /// A program that ends with the test.
-struct Running(Child);
+pub struct Running(pub Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -206,7 +160,7 @@ impl Drop for Running {
     }
 }
 
-fn wait_for_port(port: u16) {
+pub fn wait_for_port(port: u16) {
     let since = Instant::now();
     while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
         assert!(since.elapsed() < Duration::from_secs(60), "nobody listens at port {port}");
