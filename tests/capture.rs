@@ -3,8 +3,10 @@
 
 mod support;
 
+use std::io::Read;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aictl::profile::{CaptureError, CaptureOptions, CaptureProgress, Layers, capture};
@@ -13,20 +15,33 @@ use aictl::trace::{CaptureMeta, Layer, LayerState, MemorySink, Parent, Trace, Tr
 /// A Python script under watch; killed at the end.
 struct Script {
     child: Child,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
+    /// How much it has said so far: a byte when it begins, and more if it wants to.
+    said: Arc<AtomicUsize>,
 }
 
 impl Script {
+    /// Starts it, and waits until it has come to its own code, whose first line is the second.
     fn start(source: &str) -> Script {
         let directory = tempfile::tempdir().unwrap();
-        let child = Command::new("/usr/bin/python3")
+        let mut child = Command::new("/usr/bin/python3")
             .arg("-c")
-            .arg(source)
+            .arg(format!("print('.', end='', flush=True)\n{source}"))
             .current_dir(directory.path())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        Script { child, _directory: directory }
+        let mut stdout = child.stdout.take().unwrap();
+        stdout.read_exact(&mut [0]).unwrap();
+        let said = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&said);
+        std::thread::spawn(move || {
+            while stdout.read_exact(&mut [0]).is_ok() {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        Script { child, directory, said }
     }
 
     fn pid(&self) -> u32 {
@@ -55,6 +70,21 @@ fn record(options: &CaptureOptions) -> (Trace, CaptureMeta) {
     let mut sink = MemorySink::new();
     let meta = capture(options, &mut sink, &AtomicBool::new(false), &mut |_| {}).unwrap();
     (sink.into_trace(), meta)
+}
+
+/// Captures until the script has said so many bytes more.
+fn record_until_said(options: &CaptureOptions, script: &Script, count: usize) -> (Trace, CaptureMeta) {
+    let (mut sink, stop, mut before) = (MemorySink::new(), AtomicBool::new(false), None);
+    let meta = capture(options, &mut sink, &stop, &mut |progress| {
+        let said = script.said.load(Ordering::Relaxed);
+        if matches!(progress, CaptureProgress::Attached { .. }) {
+            before = Some(said);
+        }
+        if before.is_some_and(|before| said >= before + count) {
+            stop.store(true, Ordering::Relaxed);
+        }
+    });
+    (sink.into_trace(), meta.unwrap())
 }
 
 fn thread_tracks(trace: &Trace, pid: u32, layer: Layer) -> Vec<&Track> {
@@ -99,11 +129,13 @@ fn files_come_with_path_and_bytes() {
         return;
     }
     let script = Script::start(
-        "import os, time\nwhile True:\n  with open('data.bin', 'wb', buffering=0) as f:\n    f.write(b'x' * 3_000_000); os.fsync(f.fileno())\n  f = open('data.bin', 'rb', buffering=0)\n  while f.read(1_000_000): pass\n  time.sleep(0.02)",
+        "import os, time\nwhile True:\n  with open('data.bin', 'wb', buffering=0) as f:\n    f.write(b'x' * 3_000_000); os.fsync(f.fileno())\n  f = open('data.bin', 'rb', buffering=0)\n  while f.read(1_000_000): pass\n  print('.', end='', flush=True)\n  time.sleep(0.02)",
     );
     let mut wanted = options(script.pid());
     wanted.syscall_threshold = Duration::ZERO;
-    let (trace, meta) = record(&wanted);
+    // However slow the disk is: some rounds.
+    wanted.duration = Some(Duration::from_secs(60));
+    let (trace, meta) = record_until_said(&wanted, &script, 5);
     let row = |op: &str| meta.files.iter().find(|f| f.op == op && f.path.ends_with("/data.bin")).cloned();
     let (read, write) = (row("read").expect("reads"), row("write").expect("writes"));
     assert!(write.count > 0 && write.bytes == write.count * 3_000_000, "{write:?}");
@@ -117,7 +149,7 @@ fn files_come_with_path_and_bytes() {
     let blocks = trace.tracks.iter().filter(|t| t.layer == Layer::Io && trace.text(t.name).starts_with("block "));
     let flushed: u64 = blocks.flat_map(|t| &t.slices).filter_map(|s| trace.arg_u64(s.args, "bytes")).sum();
     // tmpfs has no block device below it.
-    if rustix::fs::statfs("/tmp").is_ok_and(|fs| fs.f_type != 0x0102_1994) {
+    if rustix::fs::statfs(script.directory.path()).is_ok_and(|fs| fs.f_type != 0x0102_1994) {
         assert!(flushed >= 3_000_000, "{flushed} bytes of block requests");
     }
 }
@@ -170,8 +202,8 @@ fn python_frames_name_the_line_that_runs() {
     assert!(inner > 0.3, "{inner} s in inner");
     assert!(meta.pythons.iter().any(|p| p.pid == script.pid()));
     let tracks = thread_tracks(&trace, script.pid(), Layer::Python);
-    let line = tracks.iter().flat_map(|t| &t.slices).find(|s| trace.text(s.name) == "<string>:2").expect("a line");
-    assert_eq!(trace.arg_u64(line.args, "line"), Some(2));
+    let line = tracks.iter().flat_map(|t| &t.slices).find(|s| trace.text(s.name) == "<string>:3").expect("a line");
+    assert_eq!(trace.arg_u64(line.args, "line"), Some(3));
 }
 
 #[test]
@@ -210,13 +242,18 @@ fn the_capture_ends_with_its_target_and_on_request() {
     if !can_trace() {
         return;
     }
-    let script = Script::start("import time; time.sleep(1.5)");
+    let mut script = Script::start("import sys; sys.stdin.read()");
     let mut wanted = options(script.pid());
     wanted.duration = None;
-    let (_, meta) = record(&wanted);
+    let meta = capture(&wanted, &mut MemorySink::new(), &AtomicBool::new(false), &mut |progress| {
+        if matches!(progress, CaptureProgress::Recording { .. }) {
+            drop(script.child.stdin.take());
+        }
+    });
+    let meta = meta.unwrap();
     assert!(meta.end_ns > meta.start_ns);
 
-    let script = Script::start("import time; time.sleep(60)");
+    let script = Script::start("import time; time.sleep(600)");
     let mut wanted = options(script.pid());
     wanted.duration = None;
     let stop = AtomicBool::new(false);

@@ -148,13 +148,13 @@ mod tests {
     fn a_command_that_takes_too_long_is_ended_with_its_children() {
         let since = Instant::now();
         assert_eq!(sh("sleep 60 & sleep 60", 200).unwrap().ending, Ending::Late);
-        assert!(since.elapsed() < Duration::from_secs(30));
+        assert!(since.elapsed() < Duration::from_secs(50));
     }
 
     #[test]
     fn children_left_behind_keep_nobody_waiting() {
         let since = Instant::now();
-        assert!(sh("sleep 20 >/dev/null & exit 0", 60_000).unwrap().fine());
-        assert!(since.elapsed() < Duration::from_secs(15));
+        assert!(sh("sleep 50 >/dev/null & exit 0", 60_000).unwrap().fine());
+        assert!(since.elapsed() < Duration::from_secs(40));
     }
 }

@@ -96,6 +96,6 @@ mod tests {
     fn what_is_no_tls_is_an_error_within_the_time() {
         let since = Instant::now();
         assert!(posted("https", &["200 Fine", "200 Fine", "200 Fine", "200 Fine"], 600).0.is_err());
-        assert!(since.elapsed() < Duration::from_secs(10));
+        assert!(since.elapsed() < Duration::from_secs(60));
     }
 }

@@ -147,8 +147,12 @@ mod tests {
         let pid = apart.pid;
         let error = apart.wait::<()>(Instant::now() + Duration::from_millis(50)).unwrap_err();
         assert!(error.contains("in time"), "{error}");
-        assert!(begin.elapsed() < Duration::from_secs(10));
-        assert!(!crate::host::process::is_alive(u32::try_from(pid).unwrap()));
+        assert!(begin.elapsed() < Duration::from_secs(60));
+        // Killed; on a busy machine it ends a moment later.
+        while crate::host::process::is_alive(u32::try_from(pid).unwrap()) {
+            assert!(begin.elapsed() < Duration::from_secs(60));
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     #[test]

@@ -295,7 +295,7 @@ mod tests {
         .unwrap()
     }
 
-    const LONG: Duration = Duration::from_secs(30);
+    const LONG: Duration = Duration::from_secs(60);
 
     #[test]
     fn code_output_and_environment() {
@@ -315,14 +315,18 @@ mod tests {
         let begin = Instant::now();
         // One child in the group, one that left it, one that even lost its parent.
         let script = "sleep 987 & setsid sleep 987 & (setsid sh -c 'sleep 987 & exit' ) & echo up; wait";
-        let ran = shell(script, Duration::from_millis(700));
+        let ran = shell(script, Duration::from_secs(3));
         assert_eq!((ran.end, ran.stdout.as_str()), (End::Late, "up\n"));
-        assert!(begin.elapsed() < Duration::from_secs(15));
-        let left = process::descendants(std::process::id()).into_iter().filter(|pid| {
+        assert!(begin.elapsed() < Duration::from_secs(60));
+        let lives = |pid: &u32| {
             process::is_alive(*pid)
                 && std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| words == b"sleep\x00987\x00")
-        });
-        assert_eq!(left.count(), 0);
+        };
+        // Killed; on a busy machine they end a moment later.
+        while process::descendants(std::process::id()).iter().any(lives) {
+            assert!(begin.elapsed() < Duration::from_secs(60));
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     #[test]
@@ -330,7 +334,7 @@ mod tests {
         let begin = Instant::now();
         let ran = shell("sleep 986 & exit 0", LONG);
         assert_eq!(ran.end, End::Exited(0));
-        assert!(begin.elapsed() < Duration::from_secs(15));
+        assert!(begin.elapsed() < Duration::from_secs(60));
     }
 
     #[test]

@@ -102,10 +102,20 @@ mod tests {
         // SAFETY: nobody changes the file of this test.
         let map = unsafe { memmap2::Mmap::map(&file) }.unwrap();
         assert_eq!(map[39_999], 1);
-        let stays = evict(&portions, &pins).unwrap();
-        assert!(stays.resident_bytes.is_some_and(|bytes| bytes > 0));
-        assert_eq!(stays.left[0].why, format!("process {} has it mapped", std::process::id()));
+        // A child that another test has just started has it mapped, too, until it becomes another program.
+        let comes_to_be = |so: &dyn Fn(&Evicted) -> bool| {
+            let so = (0..600).any(|_| {
+                let so = so(&evict(&portions, &pins).unwrap());
+                std::thread::sleep(Duration::from_millis(if so { 0 } else { 100 }));
+                so
+            });
+            assert!(so, "{:?}", evict(&portions, &pins).unwrap());
+        };
+        let why = format!("process {} has it mapped", std::process::id());
+        comes_to_be(&|stays| {
+            stays.resident_bytes.is_some_and(|bytes| bytes > 0) && stays.left.iter().any(|left| left.why == why)
+        });
         drop(map);
-        assert_eq!(evict(&portions, &pins).unwrap().left, []);
+        comes_to_be(&|gone| gone.left.is_empty());
     }
 }

@@ -2,13 +2,15 @@
 //! site's own checks.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
 use serde_json::Value;
+
+use crate::support;
 
 fn aictl(arguments: &[&str]) -> Output {
     let mut command = Command::cargo_bin("aictl").unwrap();
@@ -95,7 +97,7 @@ fn look(root: &Path) -> Value {
 fn this_machine_is_seen_quickly() {
     let begin = Instant::now();
     let found = json(&["--no-state"]);
-    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", begin.elapsed());
     for name in ["pci", "disks", "tasks", "limits"] {
         let check = check(&found, name);
         assert_ne!(check["state"], "blind", "{check}");
@@ -165,9 +167,9 @@ fn a_state_file_that_is_broken_begins_anew() {
 fn site(files: &[(&str, &str)], arguments: &[&str]) -> (Output, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     for (name, text) in files {
-        put(directory.path(), name, text);
-        if name.ends_with(".sh") {
-            fs::set_permissions(directory.path().join(name), fs::Permissions::from_mode(0o755)).unwrap();
+        match name.ends_with(".sh") {
+            true => support::write_program(&directory.path().join(name), text),
+            false => put(directory.path(), name, text),
         }
     }
     let path = directory.path().to_str().unwrap().to_owned();
@@ -214,22 +216,30 @@ fn a_check_says_ok_fault_or_that_it_cannot_tell() {
 #[test]
 fn a_late_check_is_killed_with_all_it_started() {
     let begin = Instant::now();
-    let script = "#!/bin/sh\nsleep 954 &\nsetsid sleep 954 &\necho started\nwait\n";
+    // Processes of this test alone.
+    let seconds = format!("954.{}", std::process::id());
+    let script = format!("#!/bin/sh\nsleep {seconds} &\nsetsid sleep {seconds} &\necho started\nwait\n");
     let (output, _kept) = site(
-        &[("a.yaml", &format!("name: slow\nscript: slow.sh\ntimeout: 1s\n{OWN}")), ("slow.sh", script)],
+        &[("a.yaml", &format!("name: slow\nscript: slow.sh\ntimeout: 1s\n{OWN}")), ("slow.sh", &script)],
         &["-o", "json"],
     );
-    assert!(begin.elapsed() < Duration::from_secs(30));
+    assert!(begin.elapsed() < Duration::from_secs(60));
     assert_eq!(output.status.code(), Some(4));
     let found: Value = serde_json::from_slice(&output.stdout).unwrap();
     let slow = check(&found, "slow");
     assert_eq!(slow["state"], "blind");
     assert!(slow["detail"].as_str().unwrap().contains("killed"), "{slow}");
-    let alive = fs::read_dir("/proc")
-        .unwrap()
-        .flatten()
-        .any(|entry| fs::read(entry.path().join("cmdline")).is_ok_and(|words| words == b"sleep\x00954\x00"));
-    assert!(!alive, "a grandchild lives on");
+    let words = format!("sleep\0{seconds}\0");
+    let lives = || {
+        let mut processes = fs::read_dir("/proc").unwrap().flatten();
+        processes.any(|entry| fs::read(entry.path().join("cmdline")).is_ok_and(|line| line == words.as_bytes()))
+    };
+    // Who was killed is gone a moment later.
+    let begin = Instant::now();
+    while lives() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "a grandchild lives on");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]

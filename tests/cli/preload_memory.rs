@@ -414,7 +414,9 @@ fn what_is_pinned_stays_until_it_is_evicted() {
     let pid = rustix::process::Pid::from_raw(pin["pid"].as_i64().unwrap() as i32).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     let gone = || !Path::new(&format!("/proc/{}/exe", pid.as_raw_nonzero())).exists();
+    let begin = std::time::Instant::now();
     while !gone() {
+        assert!(begin.elapsed().as_secs() < 60, "process {} goes on", pid.as_raw_nonzero());
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     assert_eq!(model.status()["pinned_bytes"], 0);

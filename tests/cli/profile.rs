@@ -41,7 +41,7 @@ fn signal(child: &Child, signal: Signal) {
 fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
-        assert!(start.elapsed() < Duration::from_secs(30), "{what}: not after 30 s");
+        assert!(start.elapsed() < Duration::from_secs(60), "{what}: not after 60 s");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -57,7 +57,7 @@ fn a_running_process_is_recorded_and_reported() {
     let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(report["schema"], "aictl.report/v1");
     let duration = report["duration_s"].as_f64().unwrap();
-    assert!((0.8..10.0).contains(&duration), "{duration}");
+    assert!((0.8..60.0).contains(&duration), "{duration}");
     assert!(ran.stderr.contains("attached in ") && ran.stderr.contains("recorded run.pftrace ("), "{ran}");
 
     let again = environment.run(["report", "run.pftrace", "-o", "json"]);
@@ -143,7 +143,7 @@ fn the_end_of_aictl_reaches_its_command() {
     let pid = std::fs::read_to_string(&file).unwrap().trim().to_owned();
     signal(&child, Signal::TERM);
     assert_eq!(child.wait().unwrap().code(), Some(0));
-    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "the command goes on");
+    wait_until("the command's end", || !std::path::Path::new(&format!("/proc/{pid}")).exists());
 }
 
 #[test]

@@ -50,7 +50,8 @@ fn the_script_of_slurm_runs_on_ray() {
         let job = asked.over(&asked.submit(&late));
         assert_eq!((job.state, job.reason.unwrap().kind), (State::Failed, ReasonKind::TimeLimit));
 
-        let marker = std::env::temp_dir().join(format!("aictl-ray-retry-{}", std::process::id()));
+        let place = tempfile::tempdir().unwrap();
+        let marker = place.path().join("was-there");
         let text = format!("test -e {0} && rm {0} && exit 0; touch {0}; exit 5", marker.display());
         let flaky = JobSpec { retries: 1, ..sleeper("flaky", 1, 0, &text) };
         assert_eq!(asked.over(&asked.submit(&flaky)).state, State::Succeeded);
@@ -70,8 +71,10 @@ fn what_waits_can_be_stopped() {
         let error = asked.try_submit(&sleeper("large", 1, 9, "true")).unwrap_err();
         assert_eq!(error.hint().as_deref(), Some("the largest node has 2 of GPU"));
 
-        let holder = asked
-            .submit(&JobSpec { time: Some(aictl::queue::TimeLimit(300)), ..sleeper("holder", 1, 2, "sleep 4321") });
+        // A process of this test alone.
+        let sleep = format!("sleep 4321.{}", std::process::id());
+        let holder =
+            asked.submit(&JobSpec { time: Some(aictl::queue::TimeLimit(300)), ..sleeper("holder", 1, 2, &sleep) });
         asked.wait(&holder, |job| job.state == State::Running);
         let waits = asked.submit(&sleeper("waits", 2, 2, "sleep 1"));
         asked.wait(&waits, |job| job.state == State::Pending);
@@ -94,8 +97,13 @@ fn what_waits_can_be_stopped() {
             assert_eq!((job.state, job.reason.unwrap().kind), (State::Cancelled, ReasonKind::Cancelled));
         }
         // What it ran does not outlive it.
-        let left = std::process::Command::new("pgrep").args(["-fc", "^sleep 4321$"]).output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&left.stdout).trim(), "0");
+        let gone = (0..60).any(|_| {
+            let left = std::process::Command::new("pgrep").args(["-fc", &format!("^{sleep}$")]).output().unwrap();
+            let gone = left.stdout == b"0\n";
+            std::thread::sleep(std::time::Duration::from_millis(if gone { 0 } else { 500 }));
+            gone
+        });
+        assert!(gone, "{sleep} goes on");
         for error in [asked.hold(&waits), asked.hold("nothing")] {
             assert!(matches!(error, Err(QueueError::Unsupported { .. })), "{error:?}");
         }

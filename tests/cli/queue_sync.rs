@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::environment::{Ran, TestEnvironment};
 use crate::support::kube::{Kube, free_port};
 use crate::support::slurm::{Nodes, Slurm};
+use crate::support::write_program;
 
 /// A playbook whose rules leave room: there are two nodes.
 const ROOMY: &str = "policy:\n  kill_switch: KILL\n  breaker: {nodes: 1000}\n  out_of_service: {nodes: 1000}\n";
@@ -265,8 +266,7 @@ PartitionName=cloud Nodes=c[1-2] State=UP
         let text = format!(
             "#!/bin/sh\nexport PATH=/usr/sbin:/usr/bin:/sbin:/bin SLURM_CONF={at}/slurm.conf\necho {name} $1 >> {at}/power\nfor n in $(scontrol show hostnames \"$1\"); do {line}; done\n"
         );
-        std::fs::write(&path, text.replace('@', &at.to_string())).unwrap();
-        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        write_program(&path, &text.replace('@', &at.to_string()));
     };
     script("resume", "slurmd -b -N $n");
     script("suspend", "kill $(cat @/slurmd-$n.pid)");

@@ -1,5 +1,7 @@
 //! What people see at a real terminal: tmux is one that can be read.
 
+use std::process::Command;
+
 use super::environment::{TestEnvironment, binary};
 use super::support;
 use super::tmux::{self, Terminal};
@@ -11,13 +13,15 @@ fn the_progress_line_moves_and_goes() {
     }
     let environment = TestEnvironment::new();
     let terminal = Terminal::start(&environment, 80, 40);
-    let (program, file) = (binary().display(), environment.path("run.pftrace"));
-    let line = format!("clear; sleep 1000 & {program} profile --no-report --pid $! -w {}; kill %1", file.display());
-    terminal.keys(&[&line, "Enter"]);
+    let mut sleeper = Command::new("sleep").arg("1000").spawn().unwrap();
+    terminal.run(&format!("{} profile --no-report --pid {} -w run.pftrace", binary().display(), sleeper.id()));
     let screen = terminal.wait_for("· Ctrl-C ends");
     assert!(screen.contains(" recording ") && screen.contains("1 process"), "{screen}");
     terminal.keys(&["C-c"]);
-    let screen = terminal.wait_for("recorded ");
+    let (_, screen) = terminal.ended();
+    sleeper.kill().unwrap();
+    sleeper.wait().unwrap();
+    assert!(screen.contains("recorded run.pftrace"), "{screen}");
     assert!(!screen.contains("Ctrl-C ends"), "the line stayed:\n{screen}");
     assert!(screen.contains("hint: aictl report"), "{screen}");
 }

@@ -260,7 +260,7 @@ fn what_was_typed_wrongly_is_told() {
 
 /// The viewer in a real terminal; the shell around it tells how it left the terminal.
 struct Viewer {
-    environment: TestEnvironment,
+    _environment: TestEnvironment,
     terminal: Terminal,
 }
 
@@ -269,23 +269,18 @@ impl Viewer {
         let environment = TestEnvironment::new();
         let terminal = Terminal::start(&environment, columns, rows);
         let (program, file) = (binary().display(), steps(&environment).display().to_string());
-        terminal.line(&format!(
-            "clear; stty -a > before; {program} timeline {file} {more}; echo ended with $?; stty -a > after"
-        ));
+        terminal.run(&format!("{program} timeline {file} {more}"));
         terminal.wait_for("help");
-        Viewer { environment, terminal }
+        Viewer { _environment: environment, terminal }
     }
 
     /// It has ended so, and the terminal is as it was.
     fn ended(&self, code: i32) {
-        self.terminal.wait_for(&format!("ended with {code}"));
-        assert_eq!(self.terminal.switches(), "alternate 0 cursor 1 mouse 0");
+        let (ended, screen) = self.terminal.ended();
+        assert_eq!(ended, code, "{screen}");
+        self.terminal.assert_as_before();
         self.terminal.line("echo modes are there");
         self.terminal.wait_for("\nmodes are there");
-        let modes = |name: &str| std::fs::read_to_string(self.environment.path(name)).unwrap();
-        // The size is the terminal's own affair.
-        let settings = |text: String| text.split_once('\n').map(|(_, rest)| rest.to_owned()).unwrap();
-        assert_eq!(settings(modes("after")), settings(modes("before")));
     }
 }
 
@@ -340,9 +335,10 @@ fn ctrl_c_and_ctrl_z_are_what_they_are_elsewhere() {
     let viewer = Viewer::open(100, 30, "--no-mouse");
     assert_eq!(viewer.terminal.switches(), "alternate 1 cursor 0 mouse 0");
     viewer.terminal.keys(&["C-z"]);
-    viewer.terminal.wait_for("Stopped");
+    let (code, screen) = viewer.terminal.ended();
+    assert!(code == 128 + libc::SIGTSTP && screen.contains("Stopped"), "{code}: {screen}");
     assert_eq!(viewer.terminal.switches(), "alternate 0 cursor 1 mouse 0");
-    viewer.terminal.line("fg; echo ended with $?");
+    viewer.terminal.run("fg");
     viewer.terminal.wait_for("aten::");
     viewer.terminal.keys(&["C-c"]);
     viewer.ended(0);
@@ -356,10 +352,11 @@ fn a_recording_comes_through_stdin_and_keys_from_the_terminal() {
     let environment = TestEnvironment::new();
     let terminal = Terminal::start(&environment, 100, 30);
     let (program, file) = (binary().display(), fixture().display().to_string());
-    terminal.line(&format!("clear; cat {file} | {program} timeline -; echo ended with $?"));
+    terminal.run(&format!("cat {file} | {program} timeline -"));
     terminal.wait_for("aten::");
     terminal.keys(&["q"]);
-    terminal.wait_for("ended with 0");
+    let (code, screen) = terminal.ended();
+    assert_eq!(code, 0, "{screen}");
 }
 
 #[test]
@@ -369,9 +366,9 @@ fn a_dumb_terminal_is_told_what_to_do() {
     }
     let environment = TestEnvironment::new();
     let terminal = Terminal::start(&environment, 100, 30);
-    terminal.line(&format!("TERM=dumb {} timeline {}", binary().display(), fixture().display()));
-    let screen = terminal.wait_for("hint:");
-    assert!(screen.contains("TERM=dumb") && screen.contains("--snapshot"), "{screen}");
+    terminal.run(&format!("TERM=dumb {} timeline {}", binary().display(), fixture().display()));
+    let (code, screen) = terminal.ended();
+    assert!(code == 2 && screen.contains("TERM=dumb") && screen.contains("--snapshot"), "{code}: {screen}");
 }
 
 const PANIC: &str = "AICTL_TEST_PANIC";

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aictl::trace::{Layer, LayerState};
 
-use crate::rig::{Running, record};
+use crate::rig::{Running, Seen, record, record_until};
 use crate::support;
 
 struct Built {
@@ -54,10 +54,13 @@ fn calls_kernels_and_collectives_are_told() {
     let mut target = start(&built, libraries);
     let pid = target.pid();
     // The library with another kernel is loaded while the capture runs.
-    let captured = record(pid, Duration::from_secs(3), || {
-        std::thread::sleep(Duration::from_millis(500));
-        target.tell("load");
-    });
+    let mut launched = 0;
+    let late = move |seen: &Seen| {
+        launched += usize::from(seen.arg("kernel") == "late_add");
+        // Turns enough for what happens in one of ten alone.
+        launched > 40
+    };
+    let captured = record_until(pid, late, || target.tell("load"));
     assert_eq!(captured.state(Layer::Cuda), LayerState::On);
     assert_eq!(captured.state(Layer::Nccl), LayerState::On);
     assert_eq!(captured.state(Layer::Torch), LayerState::Absent);

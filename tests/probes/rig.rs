@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::atomic::AtomicBool;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use aictl::profile::{CaptureOptions, CaptureProgress, Layers, capture};
@@ -33,13 +33,18 @@ impl Seen {
 }
 
 /// What a capture gave.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Captured {
     tracks: Vec<(Option<u32>, Option<u32>, Layer, String)>,
     pub slices: Vec<Seen>,
     pub layers: Vec<LayerStatus>,
     pub meta: CaptureMeta,
+    /// Ends the capture with a slice for which it is true.
+    until: Option<Until>,
+    stop: Arc<AtomicBool>,
 }
+
+type Until = Box<dyn FnMut(&Seen) -> bool>;
 
 impl Captured {
     /// The slices of a name.
@@ -109,7 +114,7 @@ impl Sink for Captured {
             ArgRef::Str(s) => (*s).to_owned(),
         };
         let (pid, tid, layer, track) = self.tracks[track.0 as usize].clone();
-        self.slices.push(Seen {
+        let seen = Seen {
             layer,
             track,
             pid,
@@ -120,7 +125,11 @@ impl Sink for Captured {
             args: s.args.iter().map(|(k, v)| ((*k).to_owned(), text(v))).collect(),
             flow: s.flow,
             estimate: s.estimate,
-        });
+        };
+        if self.until.as_mut().is_some_and(|until| until(&seen)) {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        self.slices.push(seen);
         Ok(())
     }
     fn begin(&mut self, _: TrackRef, _: &Event<'_>) -> io::Result<()> {
@@ -164,9 +173,25 @@ pub fn record(pid: u32, duration: Duration, meanwhile: impl FnOnce() + Send) -> 
     record_with(&options, meanwhile)
 }
 
+/// As [`record`], until a slice comes for which `until` is true.
+pub fn record_until(pid: u32, until: impl FnMut(&Seen) -> bool + 'static, meanwhile: impl FnOnce() + Send) -> Captured {
+    let options = CaptureOptions {
+        pids: vec![pid],
+        layers: probed(),
+        duration: Some(Duration::from_secs(60)),
+        max_overhead: 100.0,
+        ..CaptureOptions::default()
+    };
+    capture_into(Captured { until: Some(Box::new(until)), ..Captured::default() }, &options, meanwhile)
+}
+
 /// Captures as told.
 pub fn record_with(options: &CaptureOptions, meanwhile: impl FnOnce() + Send) -> Captured {
-    let mut captured = Captured::default();
+    capture_into(Captured::default(), options, meanwhile)
+}
+
+fn capture_into(mut captured: Captured, options: &CaptureOptions, meanwhile: impl FnOnce() + Send) -> Captured {
+    let stop = Arc::clone(&captured.stop);
     let mut layers = Vec::new();
     let (attached, wait) = mpsc::channel::<()>();
     let meta = std::thread::scope(|scope| {
@@ -181,7 +206,7 @@ pub fn record_with(options: &CaptureOptions, meanwhile: impl FnOnce() + Send) ->
                 attached.send(()).unwrap();
             }
         };
-        let meta = capture(options, &mut captured, &AtomicBool::new(false), &mut progress);
+        let meta = capture(options, &mut captured, &stop, &mut progress);
         drop(attached);
         meta.unwrap()
     });

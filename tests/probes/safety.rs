@@ -72,7 +72,7 @@ fn aictl_killed_leaves_nothing_behind() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let attached = (0..100).any(|_| {
+        let attached = (0..600).any(|_| {
             std::thread::sleep(Duration::from_millis(100));
             std::fs::metadata(&file).is_ok_and(|f| f.len() > 100_000)
         });

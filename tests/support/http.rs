@@ -10,7 +10,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What goes wrong with one answer that carries a file.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -73,6 +73,7 @@ struct State {
     log: Mutex<Vec<Request>>,
     data_requests: AtomicUsize,
     data_bytes: AtomicU64,
+    held: AtomicBool,
     end: AtomicBool,
 }
 
@@ -128,6 +129,21 @@ impl Server {
     pub fn faults(&self, of: impl FnMut(&Request, usize) -> Option<Fault> + Send + 'static) {
         self.state.data_requests.store(0, Ordering::Relaxed);
         *self.state.faults.lock().unwrap() = Some(Box::new(of));
+    }
+
+    /// Sends no byte of a file from now on, until it is told to go on: whoever fetches one is at work until then,
+    /// however slow or fast this machine is.
+    pub fn hold(&self, hold: bool) {
+        self.state.held.store(hold, Ordering::Relaxed);
+    }
+
+    /// Waits until so many bytes of files were sent, since the last call of [`Server::take_bytes`].
+    pub fn wait_for_bytes(&self, count: u64) {
+        let begin = Instant::now();
+        while self.state.data_bytes.load(Ordering::Relaxed) < count {
+            assert!(begin.elapsed() < Duration::from_secs(60), "nobody fetches {count} bytes");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// All requests since the last call.
@@ -222,6 +238,9 @@ fn send_file(state: &State, stream: &mut TcpStream, request: &Request, served: &
         body[0] ^= 0xff;
     }
     let send = |stream: &mut TcpStream, bytes: &[u8]| -> std::io::Result<()> {
+        while state.held.load(Ordering::Relaxed) && !state.end.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         state.data_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         stream.write_all(bytes)
     };

@@ -70,6 +70,17 @@ pub fn program(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|directory| directory.join(name)).find(|file| file.is_file())
 }
 
+/// Writes a program that is run soon. Another process writes it: a file that this one has open for writing is open in
+/// every child that another test's thread starts meanwhile, until that becomes another program, and such a file can't
+/// be run ("text file busy").
+pub fn write_program(path: &Path, text: &str) {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", r#"mkdir -p "$(dirname "$1")" && cat >"$1" && chmod 755 "$1""#, "sh"]).arg(path);
+    let mut child = shell.stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success(), "cannot write {}", path.display());
+}
+
 /// A CPython of a version such as "3.12": pyenv's, uv's, or the system's. It is asked for its version.
 pub fn python(version: &str) -> Option<PathBuf> {
     let mut candidates = Vec::new();

@@ -8,7 +8,8 @@ aictl it has not got: images (the machine's own /usr is every image; one called 
 be pulled), networks, volumes but those in memory. DIRECTORY/share is /srv in every container, and
 PROGRAM is `aictl` there. `exec` is spoken as the API server speaks it to kubelets: SPDY/3.1.
 
-Prints its port. Commands on stdin, a line each: `drop` cuts all connections of `exec`; `refuse` and
+Prints its port. Commands on stdin, a line each: `drop` cuts all connections of `exec`, `joined` waits until there is
+one; `refuse` and
 `accept` set whether new ones are taken; `evict NAME` ends a pod as the kubelet does under pressure;
 `kill NAME` kills its container; `vanish` is a node whose power fails: what is connected stays so and says
 no more, what connects gets no answer, and no pod is looked after; `patience SECONDS` is how long agents started from now on wait for
@@ -451,6 +452,11 @@ for line in sys.stdin:
                 connection.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
+            connections.discard(connection)
+    elif words[0] == "joined":
+        until = time.time() + 60
+        while not connections and time.time() < until:
+            time.sleep(0.02)
     elif words[0] == "vanish":
         vanished.set()
     elif words[0] == "accept":

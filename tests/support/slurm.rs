@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::kube::free_port;
-use super::{is_root, program, require};
+use super::{is_root, program, require, write_program};
 
 /// A node as the configuration has it.
 #[derive(Debug, Clone, Copy)]
@@ -76,7 +76,7 @@ impl Slurm {
                 "@/munge.seed",
             ],
         );
-        slurm.wait_for("munged's socket", |slurm| slurm.path("munge.s").exists());
+        slurm.wait_for("munged's socket", |slurm| listens(&slurm.path("munge.s")));
         slurm.start_controller();
         for node in 1..=nodes.count {
             slurm.daemon("slurmd", &["-D", "-N", &format!("n{node}")]);
@@ -192,7 +192,7 @@ MessageTimeout=5
         require("slurmrestd", find("slurmrestd").is_some()).then_some(())?;
         let socket = self.shared().join("rest.s");
         self.rest("rest_auth/local", &format!("unix:{}", socket.display()));
-        self.wait_for("slurmrestd's socket", |_| socket.exists());
+        self.wait_for("slurmrestd's socket", |_| listens(&socket));
         self.user = "nobody".to_owned();
         Some(format!("unix:{}", socket.display()))
     }
@@ -347,6 +347,11 @@ impl Drop for Slurm {
 
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
 
+/// Whether somebody listens at a socket: its file is there a moment sooner.
+fn listens(socket: &Path) -> bool {
+    std::os::unix::net::UnixStream::connect(socket).is_ok()
+}
+
 fn find(name: &str) -> Option<PathBuf> {
     PATH.split(':')
         .map(|directory| Path::new(directory).join(name))
@@ -382,8 +387,7 @@ impl Slurm {
                     self.configuration().display(),
                     program.display()
                 );
-                fs::write(being_made.join(name), text).unwrap();
-                fs::set_permissions(being_made.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+                write_program(&being_made.join(name), &text);
             }
             fs::rename(being_made, &directory).unwrap();
         }

@@ -151,7 +151,7 @@ async fn install(kube: &Kube) {
     definitions.patch("nodefindings.aictl.dev", &apply, &Patch::Apply(&definition())).await.unwrap();
     let objects: Api<NodeFindings> = Api::all(kube.client());
     // The server begins to serve it a moment later.
-    for _ in 0..300 {
+    for _ in 0..600 {
         if objects.list(&ListParams::default().limit(1)).await.is_ok() {
             return;
         }

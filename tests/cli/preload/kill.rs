@@ -66,15 +66,15 @@ fn of_two_runs_one_works_and_one_says_so() {
     let environment = TestEnvironment::new();
     let files = [("a.bin", noise(20_000_000, 1), true)];
     let hub = Hub::with("org/model", &files);
-    hub.server.faults(|_, _| Some(Fault::Slow(4_000_000)));
+    // The first does not end before the second is refused.
+    hub.server.faults(|_, _| Some(Fault::Slow(8_000_000)));
     let first =
         command(&environment, &hub, &["org/model"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let lock = environment.path("store/hub/.locks/aictl.lock");
-    while std::fs::read_to_string(&lock).unwrap_or_default().is_empty() {
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    hub.server.wait_for_bytes(1);
+    hub.server.hold(true);
     let second = run(&environment, &hub, &["org/model"]);
     assert!(second.status == Some(1) && second.stderr.contains("another run is at work"), "{second}");
+    hub.server.hold(false);
     let third = run(&environment, &hub, &["org/model", "--wait", "60s"]);
     assert_eq!(third.status, Some(0), "{third}");
     let first = environment.ran(first.wait_with_output().unwrap());
@@ -90,16 +90,15 @@ fn ctrl_c_ends_it_and_the_next_goes_on() {
     let hub = Hub::with("org/model", &files);
     hub.server.faults(|_, _| Some(Fault::Slow(4_000_000)));
     let child = command(&environment, &hub, &["org/model"]).stderr(Stdio::piped()).spawn().unwrap();
-    let mut came = 0;
-    while came < 1_000_000 {
-        came += hub.server.take_bytes();
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    hub.server.wait_for_bytes(1_000_000);
+    // It is not done before it hears of the end.
+    hub.server.hold(true);
     let pid = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     let ran = environment.ran(child.wait_with_output().unwrap());
     assert_eq!(ran.status, Some(130), "{ran}");
     hub.server.faults(|_, _| None);
+    hub.server.hold(false);
     hub.server.take_bytes();
     assert_eq!(run(&environment, &hub, &["org/model"]).status, Some(0));
     assert!(hub.server.take_bytes() < 30_000_000);

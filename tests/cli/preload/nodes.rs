@@ -103,9 +103,9 @@ fn a_second_run_takes_up_what_runs_and_does_again_only_what_failed() {
     let mut command = town.command(&url, &["org/model", "--nodes", "-l", &selector, "-o", "json"]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     hub.server.take_bytes();
-    while hub.server.take_bytes() == 0 {
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    hub.server.wait_for_bytes(1);
+    // No pod is done before it hears of that.
+    hub.server.hold(true);
     let pid = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     let ran = town.place.ran(child.wait_with_output().unwrap());
@@ -114,6 +114,7 @@ fn a_second_run_takes_up_what_runs_and_does_again_only_what_failed() {
     assert!(ran.stderr.contains("kubectl -n ") && ran.stderr.contains("delete jobs"), "{ran}");
     let started = town.started();
     assert!((1..=2).contains(&started), "{started}");
+    hub.server.hold(false);
     let ran = town.run(&url, &["org/model", "-o", "json"]);
     assert_eq!(ran.status, Some(0), "{ran}");
     assert_eq!(started + town.started(), 2, "what ran was taken up");

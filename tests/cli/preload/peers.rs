@@ -118,10 +118,10 @@ fn a_peer_that_lies_is_found_out() {
 fn without_the_secret_nothing_is_given() {
     let files = [("a.bin", noise(1_000_000, 1), true)];
     let hub = Hub::with("org/model", &files);
-    let nodes = nodes(1, &[]);
+    let nodes = nodes(2, &[]);
     let stranger = nodes[0].address.clone();
-    // It waits for a second one that never comes, and serves meanwhile.
-    let child = nodes[0].start(&hub, 2, &["--peer-wait", "5s"]);
+    // It waits for the second one, and serves meanwhile.
+    let child = nodes[0].start(&hub, 2, &["--peer-wait", "60s"]);
     let path = format!("http://{stranger}/v1/blob/{}", sha256(&files[0].1));
     let curl = |token: &str| {
         let asked = std::process::Command::new("curl")
@@ -143,8 +143,11 @@ fn without_the_secret_nothing_is_given() {
         String::from_utf8(asked.stdout).unwrap()
     };
     assert_eq!(curl("wrong"), "401");
-    let ran = nodes[0].end(child);
-    assert_eq!(ran.status, Some(0), "{ran}");
+    let second = nodes[1].start(&hub, 2, &["--peer-wait", "60s"]);
+    for (node, child) in nodes.iter().zip([child, second]) {
+        let ran = node.end(child);
+        assert_eq!(ran.status, Some(0), "{ran}");
+    }
 
     let environment = TestEnvironment::new();
     let ran = run(&environment, &hub, &["org/model", "--peers", "127.0.0.1:1", "--peer-address", "127.0.0.1"]);

@@ -16,12 +16,12 @@ fn part(pod: &Pod, path: &str) -> Value {
 fn an_agent_has_the_least_that_it_needs_and_sees_only_what_is_asked_for() {
     let Some(scene) = Scene::new("least") else { return };
     let Some(node) = scene.node("n") else { return };
-    std::fs::write(node.share().join("work.py"), super::WORK).unwrap();
+    scene.put_work(&node, super::WORK);
     // Its first process is of no interest.
     let both = "/usr/bin/python3 /srv/work.py & exec /usr/bin/sleep 300";
     let target = node.pod(&scene.namespace, "train-0", &json!({}), &["/usr/bin/sh", "-c", both], &[]);
-    std::thread::sleep(std::time::Duration::from_millis(500));
-    let arguments = ["train-0", "-d", "3s", "-w", "run.pftrace", "--process", "python.*work", "-c", "main"];
+    scene.wait_for_work(&node, "train-0");
+    let arguments = ["train-0", "-d", "8s", "-w", "run.pftrace", "--process", "python.*work", "-c", "main"];
     let more = ["--node-image-pull-policy", "never", "--agent-image", "registry.example/aictl:7"];
     let child = scene.start(&[&arguments[..], &more, &QUICK].concat());
     let name = scene.wait_for_agent(&node);
@@ -46,8 +46,8 @@ fn an_agent_has_the_least_that_it_needs_and_sees_only_what_is_asked_for() {
         assert!(!matches!(part(&agent, &format!("/spec/{none}")), Value::Bool(true)), "{none}");
     }
     assert_eq!(part(&agent, "/spec/automountServiceAccountToken"), false);
-    // Three seconds, and two minutes to come and go.
-    assert_eq!(part(&agent, "/spec/activeDeadlineSeconds"), 123);
+    // Eight seconds, and two minutes to come and go.
+    assert_eq!(part(&agent, "/spec/activeDeadlineSeconds"), 128);
     let limits = part(&agent, "/spec/containers/0/resources/limits");
     assert!(limits["memory"].is_string() && limits["cpu"].is_string(), "{limits}");
     let volumes = part(&agent, "/spec/volumes");
@@ -75,8 +75,8 @@ fn pods_are_watched_while_they_are_recorded() {
         scene.python(node, &format!("train-{rank}"), &json!({"app": "x"}), &[("RANK", &who)]);
     }
     let terminal = Terminal::start(&scene.place, 120, 40);
-    terminal.line(&format!(
-        "clear; {} profile --kubeconfig kubeconfig -l app=x --live -w run.pftrace --layers sched,python; echo ended with $?",
+    terminal.run(&format!(
+        "{} profile --kubeconfig kubeconfig -l app=x --live -w run.pftrace --layers sched,python",
         binary().display()
     ));
     // Both ranks, of one node each, in one view.
@@ -84,8 +84,8 @@ fn pods_are_watched_while_they_are_recorded() {
     assert!(screen.contains("2 pods on 2 nodes"), "{screen}");
     terminal.wait_until("functions", |screen| screen.contains("step"));
     terminal.keys(&["q"]);
-    let screen = terminal.wait_until("the end", |screen| screen.contains("ended with "));
-    assert!(screen.contains("ended with 0") || screen.contains("ended with 4"), "{screen}");
+    let (code, screen) = terminal.ended();
+    assert!(matches!(code, 0 | 4), "{code}: {screen}");
     let report = scene.report("run.pftrace");
     assert_eq!(report["capture"]["nodes"].as_array().unwrap().len(), 2, "{:#}", report["capture"]);
     assert_eq!(report["capture"]["lost_events"], 0, "{:#}", report["capture"]);

@@ -73,7 +73,7 @@ fn an_agent_that_somebody_deletes_says_so_and_what_came_is_kept() {
     scene.python(&node, "train-0", &json!({}), &[]);
     let child = scene.start(&[&["train-0", "-d", "60s", "-w", "run.pftrace"], &QUICK[..]].concat());
     let (agent, pids) = agent(&scene, &node);
-    std::thread::sleep(Duration::from_secs(1));
+    scene.wait_for_seconds(0.5);
     node.delete(&scene.namespace, &agent);
     let ran = scene.end(child);
     assert!(ran.stderr.contains("lost the agent on node"), "{ran}");
@@ -131,7 +131,7 @@ fn a_laptop_that_slept_too_long_finds_the_agent_ended_and_keeps_what_came() {
     scene.python(&node, "train-0", &json!({}), &[]);
     let child = scene.start(&[&["train-0", "-d", "60s", "-w", "run.pftrace"], &QUICK[..]].concat());
     let (_, pids) = agent(&scene, &node);
-    std::thread::sleep(Duration::from_secs(1));
+    scene.wait_for_seconds(0.5);
     signal(&child, Signal::STOP);
     // While it sleeps.
     wait_for_the_end_of(&pids);
@@ -197,15 +197,11 @@ fn what_a_container_calls_itself_reaches_no_terminal() {
     let Some(scene) = Scene::new("hostile") else { return };
     let Some(node) = scene.node("n") else { return };
     let share = node.share();
-    fs::write(
-        share.join("work.py"),
-        super::WORK
-            .replace("import time", "import time, threading\nopen('/proc/self/comm', 'w').write('\\x1b[2Jname')"),
-    )
-    .unwrap();
+    let named = "import os, time\nopen('/proc/self/comm', 'w').write('\\x1b[2Jname')";
+    scene.put_work(&node, &super::WORK.replace("import os, time", named));
     let words = "\u{1b}[2J$(touch /srv/ran)`touch /srv/ran`";
     node.pod(&scene.namespace, "train-0", &json!({}), &["/usr/bin/python3", "/srv/work.py", words], &[]);
-    std::thread::sleep(Duration::from_millis(500));
+    scene.wait_for_work(&node, "train-0");
     let ran = scene.run(&["train-0", "-d", "1s", "--process", "no such thing"]);
     assert!(ran.status == Some(1) && ran.stderr.contains("touch /srv/ran"), "{ran}");
     assert!(!ran.stderr.contains('\u{1b}'), "{ran:?}", ran = ran.stderr);

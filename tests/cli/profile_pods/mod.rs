@@ -7,8 +7,10 @@ mod rights;
 mod targets;
 mod vanish;
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -19,15 +21,16 @@ use super::support::kube::{Kube, NOBODY, free_port};
 use super::support::node::Node;
 use super::support::{require_some, system_torch};
 
-/// A rank that trains nothing: 20 ms of Python, then a file is read.
+/// A rank that trains nothing: 20 ms of Python, then a file is read. It says when it has come to its own code.
 const WORK: &str = "
-import time
+import os, time
 def step():
     end = time.time() + 0.02
     n = 0
     while time.time() < end:
         n += 1
 def train():
+    open('/srv/' + os.uname().nodename + '.works', 'w').close()
     while True:
         step()
         open('/etc/hostname').read()
@@ -69,17 +72,49 @@ impl Scene {
     }
 
     fn python(&self, node: &Node, pod: &str, labels: &Value, env: &[(&str, &str)]) {
-        std::fs::write(node.share().join("work.py"), WORK).unwrap();
+        self.put_work(node, WORK);
         let own = env.iter().any(|(name, _)| *name == "OWN_PYTHON");
         let python = if own { "/opt/own/python3" } else { "/usr/bin/python3" };
         node.pod(&self.namespace, pod, labels, &[python, "/srv/work.py"], env);
-        // Until it has come to its own code.
-        std::thread::sleep(Duration::from_millis(500));
+        self.wait_for_work(node, pod);
+    }
+
+    /// Gives the containers of a node their program.
+    fn put_work(&self, node: &Node, work: &str) {
+        std::fs::write(node.share().join("work.py"), work).unwrap();
+    }
+
+    /// Waits until a pod's program has come to its own code.
+    fn wait_for_work(&self, node: &Node, pod: &str) {
+        let begin = Instant::now();
+        while !node.share().join(format!("{pod}.works")).exists() {
+            assert!(begin.elapsed() < Duration::from_secs(60), "{pod} does not work: {}", node.log(pod));
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// aictl, while it runs.
     fn start(&self, arguments: &[&str]) -> Child {
-        self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        let file = self.place.path("said");
+        let said = File::create(&file).unwrap();
+        let child = self.command(arguments).stdout(Stdio::piped()).stderr(said).spawn().unwrap();
+        std::fs::rename(file, self.said_by(&child)).unwrap();
+        child
+    }
+
+    /// The file of what one that was started says.
+    fn said_by(&self, child: &Child) -> PathBuf {
+        self.place.path(&format!("said-{}", child.id()))
+    }
+
+    /// Waits until one that was started has said something.
+    fn wait_for_words(&self, child: &Child, words: &str) {
+        let begin = Instant::now();
+        let said = || std::fs::read_to_string(self.said_by(child)).unwrap().replace('\n', " ");
+        while !said().contains(words) {
+            assert!(begin.elapsed() < Duration::from_secs(60), "no word of {words}: {}", said());
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// Waits until an agent is there and captures into a file; gives its pod's name.
@@ -90,13 +125,43 @@ impl Scene {
 
     /// Waits until something is recorded.
     fn wait_for_data(&self, node: &Node) {
+        self.wait_for_file(node, "run.pftrace");
+    }
+
+    /// Waits until something is recorded into a file.
+    fn wait_for_file(&self, node: &Node, file: &str) {
         let begin = Instant::now();
         // The file is written from the moment the probes are in place.
-        let begun = || std::fs::metadata(self.place.path("run.pftrace")).is_ok_and(|data| data.len() > 0);
+        let begun = || std::fs::metadata(self.place.path(file)).is_ok_and(|data| data.len() > 0);
         while !begun() {
             assert!(begin.elapsed() < Duration::from_secs(60), "no agent: {}", node.log("node"));
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// Waits until what is recorded so far, as the report has it, is as wanted.
+    fn wait_for_report(&self, what: &str, wanted: impl Fn(&Value) -> bool) {
+        let begin = Instant::now();
+        loop {
+            let ran = self.place.run(["report", "run.pftrace", "-o", "json"]);
+            if serde_json::from_str(&ran.stdout).is_ok_and(|report| wanted(&report)) {
+                return;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(60), "{what}: never: {ran}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// How many seconds the data that came so far are long.
+    fn seconds(&self) -> Option<f64> {
+        let ran = self.place.run(["report", "run.pftrace", "-o", "json"]);
+        serde_json::from_str::<Value>(&ran.stdout).ok()?["duration_s"].as_f64()
+    }
+
+    /// Waits until they are longer than that.
+    fn wait_for_seconds(&self, seconds: f64) {
+        let long = |report: &Value| report["duration_s"].as_f64().is_some_and(|duration| duration > seconds);
+        self.wait_for_report("a longer recording", long);
     }
 
     /// Pod security of the namespace.
@@ -126,7 +191,10 @@ impl Scene {
     }
 
     fn end(&self, child: Child) -> Ran {
-        self.place.ran(child.wait_with_output().unwrap())
+        let said = self.said_by(&child);
+        let mut output = child.wait_with_output().unwrap();
+        output.stderr = std::fs::read(said).unwrap();
+        self.place.ran(output)
     }
 
     fn report(&self, file: &str) -> Value {
@@ -188,10 +256,13 @@ fn a_broken_connection_is_taken_up_again_and_loses_nothing() {
     let Some(scene) = Scene::new("dropped") else { return };
     let Some(mut node) = scene.node("n") else { return };
     scene.python(&node, "train-0", &json!({}), &[]);
-    let child = scene.start(&[&["train-0", "-d", "6s", "-w", "run.pftrace"], &QUICK[..]].concat());
+    let child = scene.start(&[&["train-0", "-d", "8s", "-w", "run.pftrace"], &QUICK[..]].concat());
     scene.wait_for_agent(&node);
     node.say("drop");
-    std::thread::sleep(Duration::from_millis(700));
+    node.say("joined");
+    // Until what happened after that comes as well.
+    let came = scene.seconds().unwrap_or_default();
+    scene.wait_for_seconds(came + 0.3);
     // Away for a while: no new connection is taken either.
     node.say("refuse");
     std::thread::sleep(Duration::from_millis(1500));
@@ -202,7 +273,7 @@ fn a_broken_connection_is_taken_up_again_and_loses_nothing() {
     let report = scene.report("run.pftrace");
     assert!(report["capture"]["nodes"][0]["resumed"].as_u64().unwrap() >= 2, "{:#}", report["capture"]);
     assert_eq!(report["capture"]["lost_events"], 0, "{:#}", report["capture"]);
-    assert!(report["duration_s"].as_f64().unwrap() > 5.5, "{report:#}");
+    assert!(report["duration_s"].as_f64().unwrap() > 7.5, "{report:#}");
     node.wait_for_no_agent(&scene.namespace);
 }
 
@@ -227,6 +298,7 @@ fn two_captures_of_one_pod_and_one_that_is_replaced() {
     let Some(node) = scene.node("n") else { return };
     scene.python(&node, "train-0", &json!({"app": "x"}), &[]);
     let first = scene.start(&[&["train-0", "-d", "40s", "-w", "a.pftrace"], &QUICK[..]].concat());
+    scene.wait_for_file(&node, "a.pftrace");
     let second = scene.start(&[&["-l", "app=x", "-c", "main", "-d", "2s", "-w", "b.pftrace"], &QUICK[..]].concat());
     let second = scene.end(second);
     assert!(matches!(second.status, Some(0 | 4)), "{second}");
@@ -344,6 +416,9 @@ def train():
             preprocess()
         dist.all_reduce(torch.ones(1000))
         time.sleep(0.002)
+# Both have come this far.
+dist.all_reduce(torch.ones(1000))
+open('/srv/' + os.uname().nodename + '.works', 'w').close()
 train()
 ";
 
@@ -362,8 +437,9 @@ fn the_straggler_of_a_job_on_two_nodes_is_named_with_its_node() {
         let env = [("WHO", who.as_str()), ("PORT", &port), ("GLOO_SOCKET_IFNAME", "lo")];
         node.pod(&scene.namespace, &format!("train-{rank}"), &labels, &["/usr/bin/python3", "/srv/rank.py"], &env);
     }
-    // PyTorch takes seconds to load.
-    std::thread::sleep(Duration::from_secs(6));
+    for (rank, node) in [&one, &two].into_iter().enumerate() {
+        scene.wait_for_work(node, &format!("train-{rank}"));
+    }
     let ran =
         scene.run(&["job/train", "-d", "4s", "-w", "run.pftrace", "-v", "--layers", "sched,syscall,python,torch"]);
     // docs/profile-pods.md says how long that takes.
@@ -401,8 +477,9 @@ fn an_agent_whose_laptop_died_ends_itself() {
     let mut stream = loop {
         match UnixStream::connect(&socket) {
             Ok(stream) => break stream,
-            Err(error) => assert!(begin.elapsed() < Duration::from_secs(30), "{error}"),
+            Err(error) => assert!(begin.elapsed() < Duration::from_secs(60), "{error}"),
         }
+        std::thread::sleep(Duration::from_millis(20));
     };
     let order = json!({"protocol": 2, "version": "x", "next": 0, "order": {
         "containers": [{"id": id.trim_start_matches("containerd://"), "pod": "a/b", "container": "main", "rank": null}],

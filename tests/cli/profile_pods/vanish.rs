@@ -1,7 +1,5 @@
 //! Nodes that vanish while pods are profiled: their power fails, and connections to them hang.
 
-use std::time::Duration;
-
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
@@ -17,8 +15,10 @@ fn a_node_that_vanishes_is_told_and_the_others_go_on() {
         scene.python(node, &name, &json!({"app": "x"}), &[("RANK", &who)]);
     }
     let child = scene.start(&[&["-l", "app=x", "-d", "14s", "-w", "run.pftrace"], &QUICK[..]].concat());
-    scene.wait_for_data(&one);
-    std::thread::sleep(Duration::from_secs(1));
+    scene.wait_for_report("both ranks", |report| {
+        let has = |rank: u64| report["processes"].as_array().is_some_and(|all| all.iter().any(|p| p["rank"] == rank));
+        has(0) && has(1)
+    });
     two.say("vanish");
     // A controller of the cluster sees it, and later takes its object away.
     two.agents(&scene.namespace).iter().for_each(|agent| two.mark(&scene.namespace, agent));
@@ -56,8 +56,8 @@ fn a_node_that_never_begins_costs_the_others_nothing() {
     two.say("vanish");
     let child = scene.start(&[&["-l", "app=x", "-d", "2s", "-w", "run.pftrace"], &QUICK[..]].concat());
     scene.wait_for_data(&one);
-    // The other's recording is over by then, and it was said that this one takes long.
-    std::thread::sleep(Duration::from_secs(7));
+    // Said five seconds after the other began, whose recording is over by then.
+    scene.wait_for_words(&child, &format!("not recorded yet, while others are: node {}", two.name));
     let agents = two.agents(&scene.namespace);
     let of_two = |name: &&String| {
         two.get(&scene.namespace, name).spec.and_then(|spec| spec.node_name).as_deref() == Some(two.name.as_str())
@@ -83,8 +83,7 @@ fn a_node_that_hangs_does_not_hold_ctrl_c() {
     node.say("patience 3");
     scene.python(&node, "train-0", &json!({}), &[]);
     let child = scene.start(&[&["train-0", "-w", "run.pftrace"], &QUICK[..]].concat());
-    scene.wait_for_data(&node);
-    std::thread::sleep(Duration::from_secs(1));
+    scene.wait_for_seconds(0.5);
     node.say("vanish");
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     let ran = scene.end(child);

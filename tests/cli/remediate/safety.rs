@@ -84,15 +84,15 @@ fn the_kill_switch_stops_everything_even_in_the_middle() {
 #[test]
 fn two_runs_at_once_are_one() {
     let site = Site::new(RESET);
-    site.edit("checkpoint", "echo checkpoint", "sleep 1.5; echo checkpoint");
+    site.write("busy", "");
+    site.edit("checkpoint", "echo checkpoint", "while test -e @/busy; do sleep 0.1; done; echo checkpoint");
     let first = site.start(None);
-    while !has(&site.path("cordoned")) {
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    until("the first at work", || format!("{:?}", site.log()), || has(&site.path("cordoned")));
     let second = site.apply();
     assert_eq!(second.status.code(), Some(1));
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(said.contains("another run is at work (pid ") && said.contains("--wait"), "{said}");
+    site.remove("busy");
     let third = site.run(&["--apply", "--wait", "60s"]);
     assert_eq!(third.status.code(), Some(0));
     assert!(first.wait_with_output().unwrap().status.success());
@@ -299,12 +299,8 @@ fn findings_come_from_a_file_or_from_stdin() {
 fn a_watch_repairs_and_ends_on_sigterm() {
     let site = Site::new(RESET);
     let mut child = site.command(&["--apply", "--watch", "--interval", "100ms"]).spawn().unwrap();
-    for _ in 0..600 {
-        if site.count("uncordon") == 1 {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    until("the node put back", || format!("{:?}", site.log()), || site.count("uncordon") == 1);
+    // It looks some times more.
     std::thread::sleep(Duration::from_millis(400));
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
@@ -347,7 +343,7 @@ fn an_isolation_that_failed_is_tried_again_before_anything_else() {
 fn a_node_that_others_isolated_is_not_put_back() {
     let site = Site::new(RESET);
     site.edit("playbook.yaml", "commands:\n", "commands:\n  isolated: ['@/cordoned-by-others']\n");
-    fs::copy("/bin/true", site.path("cordoned-by-others")).unwrap();
+    std::os::unix::fs::symlink("/bin/true", site.path("cordoned-by-others")).unwrap();
     let output = site.apply();
     assert_eq!(output.status.code(), Some(0), "{}", plan(&output));
     assert_eq!((site.count("cordon"), site.count("reset"), site.count("uncordon")), (0, 1, 0));

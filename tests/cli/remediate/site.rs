@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -29,7 +29,7 @@ pub const RESET: &str = "
 pub const REBOOT: &str = "
   - {step: isolate}
   - {step: notify, timeout: 5s}
-  - {step: reboot, timeout: 500ms}
+  - {step: reboot, timeout: 1500ms}
   - {step: verify, attempts: 2}
   - {step: restore}
 ";
@@ -103,10 +103,13 @@ impl Site {
         self.plain_script(name, &text);
     }
 
+    /// A program NAME whose text is in NAME.sh. What is run is a file that nobody writes: one that this process has
+    /// open for writing is open in children of other tests, too, and can't be run meanwhile ("text file busy").
     fn plain_script(&self, name: &str, body: &str) {
-        let path = self.path(name);
-        fs::write(&path, self.here(&format!("#!/bin/sh\n{body}\n"))).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(self.path(&format!("{name}.sh")), self.here(&format!("#!/bin/sh\n{body}\n"))).unwrap();
+        if !self.path(name).exists() {
+            symlink(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/beside.sh"), self.path(name)).unwrap();
+        }
     }
 
     pub fn here(&self, text: &str) -> String {
@@ -117,8 +120,14 @@ impl Site {
         self.directory.path().join(name)
     }
 
+    /// Writes a file, or a program's text.
     pub fn write(&self, name: &str, text: &str) {
-        fs::write(self.path(name), text).unwrap();
+        fs::write(self.text_of(name), text).unwrap();
+    }
+
+    fn text_of(&self, name: &str) -> PathBuf {
+        let script = self.path(&format!("{name}.sh"));
+        if script.exists() { script } else { self.path(name) }
     }
 
     pub fn remove(&self, name: &str) {
@@ -126,7 +135,7 @@ impl Site {
     }
 
     pub fn edit(&self, name: &str, from: &str, to: &str) {
-        let text = fs::read_to_string(self.path(name)).unwrap();
+        let text = fs::read_to_string(self.text_of(name)).unwrap();
         assert!(text.contains(from), "{name} has no {from}");
         self.write(name, &text.replace(from, &self.here(to)));
     }
