@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 /// What a value is about.
@@ -204,9 +204,12 @@ impl Metric {
         TABLE.iter().find(|entry| entry.name == name).map(|entry| entry.metric)
     }
 
-    fn keyed(key: &str) -> Option<Metric> {
-        // A hash would be no faster at a hundred short keys, most of which differ in length.
-        TABLE.iter().find(|entry| entry.key == key).map(|entry| entry.metric)
+    /// Its place in the table by its key. Keys come in the table's order, mostly: it is looked for
+    /// behind `after` first.
+    fn keyed(key: &str, after: usize) -> Option<usize> {
+        let (before, behind) = TABLE.split_at(after.min(TABLE.len()));
+        let is = |entry: &Entry| entry.key == key;
+        behind.iter().position(is).map(|place| place + before.len()).or_else(|| before.iter().position(is))
     }
 }
 
@@ -278,14 +281,20 @@ impl<'de> Deserialize<'de> for Values {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Values, A::Error> {
-                let mut values = Vec::with_capacity(map.size_hint().unwrap_or(0).min(TABLE.len()));
+                let mut values = Vec::with_capacity(TABLE.len());
+                let mut after = 0;
                 // Keys of a newer agent are not known, and passed over.
-                while let Some(key) = map.next_key::<Key>()? {
-                    match key.0 {
-                        Some(metric) => values.push((metric, map.next_value()?)),
+                while let Some(place) = map.next_key_seed(Key { after })? {
+                    match place.and_then(|place| Some((place, TABLE.get(place)?))) {
+                        Some((place, entry)) => {
+                            values.push((entry.metric, map.next_value()?));
+                            after = place + 1;
+                        }
                         None => drop(map.next_value::<IgnoredAny>()?),
                     }
                 }
+                // A fleet has many.
+                values.shrink_to_fit();
                 Ok(Values(values))
             }
         }
@@ -294,23 +303,27 @@ impl<'de> Deserialize<'de> for Values {
 }
 
 /// A key that is looked up without being kept.
-struct Key(Option<Metric>);
+struct Key {
+    after: usize,
+}
 
-impl<'de> Deserialize<'de> for Key {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Key, D::Error> {
-        struct Text;
-        impl Visitor<'_> for Text {
-            type Value = Key;
+impl<'de> DeserializeSeed<'de> for Key {
+    type Value = Option<usize>;
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a key")
-            }
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<usize>, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
 
-            fn visit_str<E>(self, text: &str) -> Result<Key, E> {
-                Ok(Key(Metric::keyed(text)))
-            }
-        }
-        deserializer.deserialize_str(Text)
+impl Visitor<'_> for Key {
+    type Value = Option<usize>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Option<usize>, E> {
+        Ok(Metric::keyed(text, self.after))
     }
 }
 
@@ -345,5 +358,19 @@ mod tests {
         assert_eq!(text, r#"{"utilisation_percent":97,"power_w":412.5}"#);
         let newer = text.replace('}', r#","new_key":[1,2]}"#);
         assert_eq!(serde_json::from_str::<Values>(&newer).unwrap(), values);
+        // In any order.
+        let turned: Values = serde_json::from_str(r#"{"power_w":412.5,"x":1,"utilisation_percent":97}"#).unwrap();
+        assert_eq!(turned.get(Metric::Power), Some(412.5));
+        assert_eq!(turned.get(Metric::Utilisation), Some(97.0));
+    }
+
+    #[test]
+    fn every_key_is_found_wherever_it_is_looked_for_first() {
+        for (place, entry) in TABLE.iter().enumerate() {
+            for after in [0, place, place + 1, TABLE.len(), usize::MAX] {
+                assert_eq!(Metric::keyed(entry.key, after), Some(place));
+            }
+        }
+        assert_eq!(Metric::keyed("", 3), None);
     }
 }
