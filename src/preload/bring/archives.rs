@@ -3,43 +3,16 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::{StreamExt, stream};
-
 use super::super::error::PreloadError;
-use super::super::event::Event;
 use super::super::source::Source;
 use super::super::store::Repository;
-use super::super::store::manifest::{Entry, Manifest};
-use super::super::unpack::{Together, forget, unpack};
+use super::super::store::manifest::Manifest;
+use super::super::unpack::forget;
 use super::Order;
 use super::errand::{Errand, listed, something_wanted};
-
-/// Archives unpacked at a time: a core unpacks slower than a disk writes.
-const AT_ONCE: usize = 2;
-/// Time between two words on how far they are.
-const TELL: Duration = Duration::from_millis(100);
-
-/// Ends work on other threads when nobody waits for it any more.
-#[derive(Default)]
-struct EndOnDrop(Arc<Together>);
-
-impl Drop for EndOnDrop {
-    fn drop(&mut self) {
-        self.0.stop.store(true, Ordering::Relaxed);
-    }
-}
-
-/// An archive that is being unpacked.
-struct Begun {
-    digest: String,
-    name: String,
-    bytes: u64,
-    reached: Arc<AtomicU64>,
-}
+use super::unpacker::{AT_ONCE, Done};
 
 impl Errand<'_> {
     /// Of archives some of whose wanted members are not whole, all is to come once more.
@@ -61,70 +34,46 @@ impl Errand<'_> {
         }
     }
 
-    /// Makes files of the layers that are archives.
+    /// Lets the archives that are whole become files.
+    pub(super) fn start_archives(&mut self) {
+        for layer in self.manifest.wanted().filter(|entry| entry.whole.is_some()) {
+            if self.manifest.is_packed(&layer.digest) {
+                self.unpacker.add(layer, self.order.sink);
+            }
+        }
+    }
+
+    /// Waits until all archives are files.
     ///
     /// # Errors
     /// If one can't be unpacked, or its files can't be beside the others.
     pub async fn unpack(&mut self) -> Result<(), PreloadError> {
-        let manifest = &self.manifest;
-        let layers: Vec<Entry> = manifest.wanted().filter(|entry| manifest.is_packed(&entry.digest)).cloned().collect();
-        if layers.is_empty() {
-            return Ok(());
+        self.start_archives();
+        while let Some(done) = self.unpacker.next(self.order.sink).await {
+            settle(self.order, self.repository, &mut self.manifest, done?)?;
         }
-        // A run that is cut off now finds its layers again.
-        self.manifest.write(self.repository)?;
-        let together = EndOnDrop::default();
-        let begun: Mutex<Vec<Begun>> = Mutex::default();
-        let begun = || begun.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut work = stream::iter(layers.into_iter().filter(|layer| layer.whole.is_some()))
-            .map(|layer| {
-                let (repository, choice, together) =
-                    (self.repository.clone(), self.order.choice.clone(), Arc::clone(&together.0));
-                self.order.sink.event(Event::Unpacking { name: layer.name.clone(), bytes: layer.bytes });
-                let reached = Arc::<AtomicU64>::default();
-                let Entry { digest, name, bytes, .. } = layer;
-                begun().push(Begun { digest: digest.clone(), name, bytes, reached: Arc::clone(&reached) });
-                tokio::task::spawn_blocking(move || {
-                    let wants = |name: &str| choice.wants(name);
-                    unpack(&repository, &digest, &wants, &together, &reached).map(|members| (digest, members))
-                })
-            })
-            .buffered(AT_ONCE);
-        let mut tell = tokio::time::interval(TELL);
-        loop {
-            let done = tokio::select! {
-                done = work.next() => done,
-                _ = tell.tick() => {
-                    for Begun { name, bytes, reached, .. } in begun().iter() {
-                        let read_bytes = reached.load(Ordering::Relaxed);
-                        self.order.sink.event(Event::UnpackProgress { name: name.clone(), read_bytes, bytes: *bytes });
-                    }
-                    continue;
-                }
-            };
-            let Some(done) = done else { break };
-            let given_up = |error: tokio::task::JoinError| PreloadError::Source {
-                what: self.manifest.source.clone(),
-                why: format!("unpacking was given up: {error}"),
-                passing: true,
-            };
-            let (digest, members) = done.map_err(given_up)??;
-            let place = begun().iter().position(|begun| begun.digest == digest);
-            if let Some(Begun { name, .. }) = place.map(|place| begun().remove(place)) {
-                let bytes = members.iter().map(|member| member.bytes).fold(0, u64::saturating_add);
-                self.order.sink.event(Event::Unpacked { name, files: members.len(), bytes });
-            }
-            self.manifest.replace(&digest, members)?;
-            self.manifest.write(self.repository)?;
-            forget(self.repository, &digest);
-            // Others need the room. Other nodes are given archives, not what is in them.
-            if self.order.peers.is_none() {
-                drop_archives(self.order);
-            }
-        }
-        drop(work);
         something_wanted(&self.manifest)
     }
+}
+
+/// Puts what an archive held into the manifest.
+///
+/// # Errors
+/// If its files can't be beside the others, or the store can't be written.
+pub(super) fn settle(
+    order: &Order<'_>,
+    repository: &Repository,
+    manifest: &mut Manifest,
+    (digest, members): Done,
+) -> Result<(), PreloadError> {
+    manifest.replace(&digest, members)?;
+    manifest.write(repository)?;
+    forget(repository, &digest);
+    // Others need the room. Other nodes are given archives, not what is in them.
+    if order.peers.is_none() {
+        drop_archives(order);
+    }
+    Ok(())
 }
 
 /// Room that what is missing needs: `missing` are digests and what is to come of them. What an archive

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::super::digest;
@@ -13,7 +14,8 @@ use super::super::origin::{Listing, Origin, Remote};
 use super::super::part::{Needs, Part, published};
 use super::super::store::manifest::{Entry, Manifest, Moment};
 use super::super::store::{Repository, free_bytes, keep_rate};
-use super::archives::{drop_archives, room};
+use super::archives::{drop_archives, room, settle};
+use super::unpacker::{TELL, Unpacker};
 use super::{Brought, Order, offer, ready};
 
 /// Time between two writes of the manifest while files arrive.
@@ -30,6 +32,8 @@ pub struct Errand<'a> {
     was_ready: bool,
     /// What is needed of files, where not all is.
     needs: Option<(Part, Needs)>,
+    /// Archives on their way.
+    pub(super) unpacker: Unpacker,
 }
 
 impl<'a> Errand<'a> {
@@ -83,7 +87,9 @@ impl<'a> Errand<'a> {
         manifest.want(|name| order.choice.wants(name));
         (manifest.include, manifest.exclude) = order.choice.texts().clone();
         something_wanted(&manifest)?;
-        Ok(Errand { order, repository, manifest, remotes: listing.files, repaired: Vec::new(), was_ready, needs: None })
+        let unpacker = Unpacker::new(order, repository);
+        let (remotes, repaired) = (listing.files, Vec::new());
+        Ok(Errand { order, repository, manifest, remotes, repaired, was_ready, needs: None, unpacker })
     }
 
     pub(super) fn remote(&self, digest: &str) -> Option<&Remote> {
@@ -192,11 +198,23 @@ impl<'a> Errand<'a> {
         Ok(())
     }
 
-    /// Fetches what is missing.
+    /// Fetches what is missing, and makes files of archives.
     ///
     /// # Errors
-    /// If the source or the store fails; what came stays.
-    pub async fn fetch(&mut self, origin: Arc<Origin>) -> Result<Fetched, PreloadError> {
+    /// If the source or the store fails, or an archive can't be unpacked; what came stays.
+    pub async fn bring(&mut self, origin: Arc<Origin>) -> Result<Fetched, PreloadError> {
+        let mut fetched = self.fetch(origin).await;
+        if fetched.as_ref().is_ok_and(|fetched| fetched.changed.is_empty())
+            && let Err(error) = self.unpack().await
+        {
+            fetched = Err(error);
+        }
+        // The store is ours no longer than this; a next try may unpack the same.
+        self.unpacker.end().await;
+        fetched
+    }
+
+    async fn fetch(&mut self, origin: Arc<Origin>) -> Result<Fetched, PreloadError> {
         let missing = self.missing();
         let all: u64 = self.manifest.wanted().map(|entry| entry.bytes).fold(0, u64::saturating_add);
         let lacking = missing.iter().map(bytes_of).fold(0, u64::saturating_add);
@@ -214,23 +232,25 @@ impl<'a> Errand<'a> {
         }
         self.repository.create()?;
         self.manifest.write(self.repository)?;
-        let mut kept = Instant::now();
-        let (manifest, repository) = (&mut self.manifest, self.repository);
-        let mut arrived = |file: fetch::Arrived| {
-            for entry in manifest.files.iter_mut().filter(|entry| entry.digest == file.digest) {
-                entry.whole = Some(file.stamp);
-                entry.sha256 = Some(file.sha256.clone());
-            }
-            if kept.elapsed() >= KEEP {
-                // What is lost of it is only hashed again.
-                let _ = manifest.write(repository);
-                kept = Instant::now();
+        self.start_archives();
+        let (order, repository) = (self.order, self.repository);
+        let started = Instant::now();
+        let state = Mutex::new(Arriving { manifest: &mut self.manifest, unpacker: &mut self.unpacker, kept: started });
+        let state = || state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut arrived = |file: fetch::Arrived| state().arrived(order, repository, &file);
+        let fetched = {
+            let fetch =
+                fetch::fetch(origin, order.peers.cloned(), repository, missing, order.manner, order.sink, &mut arrived);
+            let mut fetch = pin!(fetch);
+            loop {
+                tokio::select! {
+                    fetched = &mut fetch => break fetched,
+                    () = tokio::time::sleep(TELL) => if let Err(error) = state().settle(order, repository) {
+                        break Err(error);
+                    },
+                }
             }
         };
-        let (manner, sink) = (self.order.manner, self.order.sink);
-        let started = Instant::now();
-        let peers = self.order.peers.cloned();
-        let fetched = fetch::fetch(origin, peers, repository, missing, manner, sink, &mut arrived).await;
         if let Ok(fetched) = &fetched {
             keep_rate(self.order.store, self.order.source.scheme(), fetched.bytes, started.elapsed());
         } else {
@@ -272,6 +292,40 @@ impl<'a> Errand<'a> {
         let came = fetched_bytes + peer_bytes > 0;
         let changed = came || !self.repaired.is_empty() || (!self.was_ready && self.needs.is_none());
         Ok(Brought { snapshot, changed, fetched_bytes, peer_bytes, wrong: fetched.wrong, repaired: self.repaired })
+    }
+}
+
+/// What changes while files arrive.
+struct Arriving<'a> {
+    manifest: &'a mut Manifest,
+    unpacker: &'a mut Unpacker,
+    /// When the manifest was written.
+    kept: Instant,
+}
+
+impl Arriving<'_> {
+    fn arrived(&mut self, order: &Order<'_>, repository: &Repository, file: &fetch::Arrived) {
+        for entry in self.manifest.files.iter_mut().filter(|entry| entry.digest == file.digest) {
+            entry.whole = Some(file.stamp);
+            entry.sha256 = Some(file.sha256.clone());
+        }
+        let is_packed = self.manifest.is_packed(&file.digest);
+        if is_packed || self.kept.elapsed() >= KEEP {
+            // What is lost of it is only hashed again.
+            let _ = self.manifest.write(repository);
+            self.kept = Instant::now();
+        }
+        if let Some(layer) = self.manifest.wanted().find(|entry| is_packed && entry.digest == file.digest) {
+            self.unpacker.add(layer, order.sink);
+        }
+    }
+
+    fn settle(&mut self, order: &Order<'_>, repository: &Repository) -> Result<(), PreloadError> {
+        self.unpacker.tell(order.sink);
+        while let Some(done) = self.unpacker.ready(order.sink) {
+            settle(order, repository, self.manifest, done?)?;
+        }
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@
 mod archives;
 mod errand;
 mod plan;
+mod unpacker;
 
 use std::fs;
 use std::sync::Arc;
@@ -110,14 +111,13 @@ pub async fn bring(order: &Order<'_>) -> Result<Brought, PreloadError> {
             errand.narrow(&origin, part).await?;
         }
         errand.check_room()?;
-        let fetched = errand.fetch(Arc::clone(&origin)).await?;
+        let fetched = errand.bring(Arc::clone(&origin)).await?;
         total = (total.0 + fetched.bytes, total.1 + fetched.peer_bytes);
         if let Some(changed) = fetched.changed.first() {
             restless.clone_from(changed);
             (origin, newest) = ask(order).await?;
             continue;
         }
-        errand.unpack().await?;
         return errand.publish(fetched, total, since);
     }
     Err(PreloadError::Restless { name: restless, times: MOST_CHANGES })

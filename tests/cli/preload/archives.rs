@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::super::environment::{Ran, TestEnvironment};
 use super::super::support;
-use super::super::support::http::{noise, sha256};
+use super::super::support::http::{Fault, noise, sha256};
 use super::super::support::kube::free_port;
 use super::damage::Small;
 use super::sources::{Layer, Running, path_of, registry, registry_of, wait_for_port};
@@ -148,6 +148,44 @@ fn killed_while_it_unpacks_it_goes_on() {
     let repository = repository(&environment);
     assert_eq!(blobs(&repository), 24, "the archive is gone");
     assert_eq!(contents(&repository.join(".aictl/incomplete")), [], "nothing is left");
+}
+
+#[test]
+fn an_archive_becomes_files_while_others_come() {
+    let environment = TestEnvironment::new();
+    let (quick, slow) = (archive(&[("a.bin", &noise(1_000_000, 1))]), archive(&[("b.bin", &noise(9_000_000, 2))]));
+    let layer = |content, path| Layer { kind: TAR, content, path, typeflag: None };
+    let (server, host, _) = registry_of(&environment, &[layer(&quick, "a.bin"), layer(&slow, "b.bin")]);
+    let target = format!("/v2/org/model/blobs/sha256:{}", sha256(&slow));
+    server.faults(move |request, _| {
+        let signed_in = request.headers.contains_key("authorization");
+        match request.target == target {
+            true if signed_in => Some(Fault::Slow(500_000)),
+            _ if request.target.starts_with("/token") || signed_in => None,
+            _ => Some(Fault::Status(401, None)),
+        }
+    });
+    let mut command = environment.command();
+    command.args(["preload", &format!("oci://{host}/org/model:v1"), "--to", "store", "-o", "json"]);
+    command.current_dir(environment.path("")).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let told: Vec<String> = lines.by_ref().take_while(|line| !line.contains(r#""event":"unpacked""#)).collect();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let done = told.iter().filter(|line| line.contains(r#""event":"file_done""#)).count();
+    assert!(done == 1 && told.iter().any(|line| line.contains(r#""event":"unpacking""#)), "{told:#?}");
+    // One is files; of the other what came is there.
+    server.take_log();
+    server.faults(|request, _| {
+        let signed_in = request.headers.contains_key("authorization");
+        (!signed_in && !request.target.starts_with("/token")).then_some(Fault::Status(401, None))
+    });
+    let ran = preload(&environment, &host, &["-o", "name"]);
+    let wanted = [("a.bin".to_owned(), noise(1_000_000, 1)), ("b.bin".to_owned(), noise(9_000_000, 2))];
+    assert!(contents(&path_of(&environment, &ran)) == wanted);
+    let again = server.take_log().into_iter().filter(|request| request.target.ends_with(&sha256(&quick))).count();
+    assert_eq!((again, blobs(&repository(&environment))), (0, 2));
 }
 
 #[test]
