@@ -47,6 +47,20 @@ impl Targets {
         targets
     }
 
+    /// All that there is, if there is anything.
+    ///
+    /// # Errors
+    /// If nothing was found at all.
+    pub async fn some(settings: &Settings) -> Result<Targets, QueueError> {
+        let targets = Targets::all(settings).await;
+        if targets.engines.is_empty() && targets.unreached.is_empty() {
+            let looked =
+                "there is no kubeconfig, no sbatch on the PATH, no RAY_ADDRESS and no target in the configuration";
+            return Err(QueueError::NoEngine { looked: looked.to_owned() });
+        }
+        Ok(targets)
+    }
+
     /// One, by its name or its engine's.
     ///
     /// # Errors

@@ -24,6 +24,9 @@ pub struct Table {
 
 /// Spaces between columns.
 const GUTTER: usize = 3;
+/// Where lines are narrower than this, columns move closer before a cell is cut or a line is too long, which a terminal
+/// breaks anywhere.
+const NARROW: usize = 80;
 /// A flexible column is never cut below this.
 const NARROWEST: usize = 16;
 
@@ -48,7 +51,7 @@ impl Table {
     /// are longer than `width`.
     pub fn fit(mut self, width: usize, unicode: bool, droppable: &[&str]) -> Vec<String> {
         for name in droppable {
-            let lines = self.render(width, unicode);
+            let lines = self.lay(width, GUTTER, unicode);
             if lines.iter().all(|line| line.chars().count() <= width) {
                 return lines;
             }
@@ -80,7 +83,17 @@ impl Table {
 
     /// Renders header and rows, one line each, cut to `width` where a column allows it.
     pub fn render(&self, width: usize, unicode: bool) -> Vec<String> {
-        let limits = self.limits(width);
+        let closest = if width < NARROW { 1 } else { GUTTER };
+        let gutters = || (closest..=GUTTER).rev();
+        let whole = |gutter: usize| self.widths().iter().sum::<usize>() + gutter * self.columns.len().saturating_sub(1);
+        let uncut = gutters().find(|gutter| whole(*gutter) <= width);
+        let gutter = uncut.or_else(|| gutters().find(|gutter| self.least(*gutter) <= width)).unwrap_or(closest);
+        self.lay(width, gutter, unicode)
+    }
+
+    /// Lays it out with so many spaces between columns.
+    fn lay(&self, width: usize, gutter: usize, unicode: bool) -> Vec<String> {
+        let limits = self.limits(width, gutter);
         let mut table = comfy_table::Table::new();
         table.load_style(presets::NOTHING);
         table.set_header(self.columns.iter().map(|(name, _)| *name));
@@ -89,7 +102,7 @@ impl Table {
         }
         for (index, (_, align)) in self.columns.iter().enumerate() {
             if let Some(column) = table.column_mut(index) {
-                column.set_padding((0, GUTTER as u16));
+                column.set_padding((0, gutter as u16));
                 if *align == Align::Right {
                     column.set_cell_alignment(CellAlignment::Right);
                 }
@@ -98,15 +111,29 @@ impl Table {
         table.lines().map(|line| line.trim_end().to_owned()).collect()
     }
 
+    /// How wide the columns are if nothing is cut.
+    fn widths(&self) -> Vec<usize> {
+        let widest = |i: usize| {
+            let cells = self.rows.iter().filter_map(|row| row.get(i)).map(|cell| cell.chars().count());
+            cells.max().unwrap_or(0).max(self.columns[i].0.len())
+        };
+        (0..self.columns.len()).map(widest).collect()
+    }
+
+    /// How wide a line is if all is cut that may be.
+    fn least(&self, gutter: usize) -> usize {
+        let width = |(width, (_, align)): (usize, &(&str, Align))| match align {
+            Align::Flexible => width.min(NARROWEST),
+            _ => width,
+        };
+        let columns: usize = self.widths().into_iter().zip(&self.columns).map(width).sum();
+        columns + gutter * self.columns.len().saturating_sub(1)
+    }
+
     /// The widest each column may be.
-    fn limits(&self, width: usize) -> Vec<usize> {
-        let widths: Vec<usize> = (0..self.columns.len())
-            .map(|i| {
-                let cells = self.rows.iter().filter_map(|row| row.get(i)).map(|cell| cell.chars().count());
-                cells.max().unwrap_or(0).max(self.columns[i].0.len())
-            })
-            .collect();
-        let gutters = GUTTER * self.columns.len().saturating_sub(1);
+    fn limits(&self, width: usize, gutter: usize) -> Vec<usize> {
+        let widths = self.widths();
+        let gutters = gutter * self.columns.len().saturating_sub(1);
         let excess = (widths.iter().sum::<usize>() + gutters).saturating_sub(width);
         let flexible = |i: usize| self.columns[i].1 == Align::Flexible;
         // What is too long is taken from the flexible columns, from the widest first.
@@ -151,6 +178,17 @@ mod tests {
         let lines = sample().render(40, true);
         assert_eq!(lines[1], "a_rather_…tion_name   1.2s   train.py:31");
         assert!(lines.iter().all(|line| line.chars().count() <= 40), "{lines:#?}");
+    }
+
+    #[test]
+    fn columns_move_closer_in_a_narrow_terminal() {
+        let lines = sample().render(33, true);
+        assert_eq!(lines[1], "a_rather…on_name 1.2s train.py:31");
+        assert_eq!(sample().render(44, true)[1], "a_rather_long_function_name 1.2s train.py:31");
+        assert_eq!(sample().render(46, true)[1], "a_rather_long_function_name  1.2s  train.py:31");
+        assert_eq!(sample().render(34, true)[1], "a_rather…ion_name 1.2s train.py:31");
+        assert_eq!(sample().render(35, true)[1], "a_rather…on_name  1.2s  train.py:31");
+        assert_eq!(sample().render(37, true)[1], "a_rather…on_name   1.2s   train.py:31");
     }
 
     #[test]

@@ -172,7 +172,8 @@ impl Ui {
     /// Nobody can be told that stderr is gone, so a failure to write is left alone.
     fn to_stderr(&self, text: &str) {
         let mut err = AutoStream::new(io::stderr(), self.choice).lock();
-        let _ = writeln!(err, "{}", text.trim_end());
+        // At one go: what another process writes to the same terminal comes before or after it, not within.
+        let _ = err.write_all(format!("{}\n", text.trim_end()).as_bytes());
     }
 }
 

@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::environment::{Ran, TestEnvironment};
+use crate::environment::{Ran, TestEnvironment, binary};
 use crate::support::kube::{Kube, NOBODY};
 use crate::support::queues;
+use crate::tmux::{self, Terminal};
 
 struct Place {
     environment: TestEnvironment,
@@ -182,6 +183,73 @@ fn quota_has_bars_and_rows() {
     assert_eq!((&row["flavor"], &row["nominal"], &row["used"]), (&"h100".into(), &16.0.into(), &8.into()));
     let ran = place.run(&["queue", "quota", "--on", "kueue", &queue]);
     assert!(ran.stdout.contains("|████████        |"), "{ran}");
+}
+
+#[test]
+fn quota_fits_a_narrow_terminal_and_says_the_same_without_colour() {
+    let Some(place) = Place::new() else { return };
+    if !tmux::there_is_one() {
+        return;
+    }
+    let queue = queues::kueue_queue(place.kube, &place.namespace, "research", 8);
+    for (columns, bar) in [(100, "█| 100%"), (80, "█| 100%"), (60, ""), (40, "")] {
+        let terminal = Terminal::start(&place.environment, columns, 20);
+        let mut shown = Vec::new();
+        for colour in ["", "NO_COLOR=1 "] {
+            terminal
+                .run(&format!("{colour}{} queue quota --kubeconfig kubeconfig --on kueue {queue}", binary().display()));
+            let (code, screen) = terminal.ended();
+            let lines: Vec<String> = screen.lines().take(2).map(str::to_owned).collect();
+            assert!(code == 0 && lines[0].starts_with("QUEUE") && lines[1].contains(bar), "{columns}: {screen}");
+            let coloured = terminal.tmux(&["capture-pane", "-p", "-e"]);
+            assert_eq!(coloured.contains("\u{1b}["), colour.is_empty(), "{coloured:?}");
+            shown.push(lines);
+        }
+        assert_eq!(shown[0], shown[1]);
+    }
+}
+
+#[test]
+fn the_line_of_a_wait_moves_and_goes() {
+    let Some(place) = Place::new() else { return };
+    if !tmux::there_is_one() {
+        return;
+    }
+    queues::kueue_queue(place.kube, &place.namespace, "research", 8);
+    place.workload("train", 16, 0, &waiting());
+    let (program, namespace) = (binary().display(), &place.namespace);
+    for (columns, colour) in [(100, ""), (50, "NO_COLOR=1 ")] {
+        let terminal = Terminal::start(&place.environment, columns, 10);
+        terminal.run(&format!("{colour}{program} queue wait --kubeconfig kubeconfig -n {namespace} train"));
+        let screen = terminal.wait_for(" train: pending");
+        let line = screen.lines().find(|line| line.contains(" train: pending")).unwrap();
+        assert!(line.chars().count() < columns.into(), "{screen}");
+        assert_eq!(screen.lines().filter(|line| !line.trim().is_empty()).count(), 1, "{screen}");
+        // It turns while nothing changes.
+        let before = screen.clone();
+        terminal.wait_until("a turn", |screen| screen != before && screen.contains(" train: pending"));
+        terminal.keys(&["C-c"]);
+        let (code, screen) = terminal.ended();
+        assert!(code == 130 && screen.contains("interrupted"), "{code}: {screen}");
+        assert!(!screen.contains("train: pending"), "the line stayed:\n{screen}");
+        terminal.assert_as_before();
+    }
+}
+
+/// A machine with no cluster, no Slurm and no Ray.
+#[test]
+fn where_no_queue_is_every_command_says_so() {
+    let place = TestEnvironment::new();
+    for arguments in [&["list"][..], &["wait", "x"], &["explain", "x"], &["quota"], &["cancel", "x"], &["release", "x"]]
+    {
+        let mut command = place.command();
+        let output = command.env("PATH", "/nonexistent").arg("queue").args(arguments).output().unwrap();
+        let ran = place.ran(output);
+        assert_eq!(ran.status, Some(4), "{arguments:?}: {ran}");
+        assert!(ran.stderr.starts_with("error: no queue was found: there is no kubeconfig, "), "{arguments:?}: {ran}");
+    }
+    let ran = place.run(["queue", "wait", "nobody:x"]);
+    assert!(ran.status == Some(2) && ran.stderr.contains("no target \"nobody\""), "{ran}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::environment::TestEnvironment;
@@ -23,8 +24,11 @@ pub struct Terminal {
 impl Terminal {
     /// Starts one of a size.
     pub fn start(environment: &TestEnvironment, columns: u16, rows: u16) -> Terminal {
+        // A server of its own: one that was told to end a moment ago may still answer.
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let socket = format!("tmux-{}", STARTED.fetch_add(1, Ordering::Relaxed));
         let terminal = Terminal {
-            socket: environment.path("tmux").display().to_string(),
+            socket: environment.path(&socket).display().to_string(),
             place: environment.path(""),
             runs: Cell::new(0),
         };

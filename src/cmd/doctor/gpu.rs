@@ -10,6 +10,8 @@ use crate::gpu::{bus, session};
 use crate::host::apart::Apart;
 
 const AREA: &str = "gpu";
+/// NVIDIA's management library.
+const NVML: &str = "libnvidia-ml.so.1";
 /// This program, even if its file was replaced while it runs.
 const PROGRAM: &str = "/proc/self/exe";
 
@@ -39,7 +41,11 @@ pub fn checks(deadline: Duration) -> Vec<Check> {
         }
         End::NoLibrary(why) => nvml.is(
             wrong,
-            format!("libnvidia-ml.so.1: {}", why.lines().next().unwrap_or_default()),
+            // The loader's words begin with the file's name; others do not.
+            match why.lines().next().unwrap_or_default() {
+                words if words.contains(NVML) => words.to_owned(),
+                words => format!("{NVML}: {words}"),
+            },
             "install NVIDIA's driver; in a container, use NVIDIA's runtime with NVIDIA_DRIVER_CAPABILITIES=utility",
         ),
         End::DriverNotLoaded => {

@@ -15,15 +15,17 @@ use crate::view::{Align, Table};
 
 /// Cells of a bar, at least and at most.
 const BARS: (usize, usize) = (8, 16);
-/// Cells of a percentage after it.
-const PERCENT: usize = 4;
+/// Columns that go first where there is no room.
+const DROPPABLE: [&str; 2] = ["TARGET", "BORROWED"];
+/// Cells of what stands around a bar: three spaces and its edges, then a space and a percentage.
+const AROUND: usize = 3 + 2 + 1 + 4;
 
 /// Shows quota.
 pub fn run(args: &QuotaArgs, settings: &Settings) -> Done {
     block_on(async {
         let targets = match &args.target {
             Some(name) => Targets { engines: vec![Targets::one(name, settings).await?], unreached: Vec::new() },
-            None => Targets::all(settings).await,
+            None => Targets::some(settings).await?,
         };
         let asked = join_all(targets.engines.iter().map(|engine| engine.quota(args.queue.as_deref()))).await;
         let (mut rows, mut unknown, mut blind) = (Vec::new(), None, false);
@@ -98,12 +100,16 @@ pub fn table(rows: &[QuotaRow], settings: &Settings) -> String {
     if rows.iter().all(|row| Some(&row.target) == rows.first().map(|first| &first.target)) {
         table.drop_column("TARGET");
     }
-    // What the smallest bar with its percentage takes, with the space before it.
-    let least = BARS.0 + PERCENT + 5;
-    let lines = table.fit(width.saturating_sub(least), unicode, &["TARGET", "BORROWED"]);
-    let longest = lines.iter().map(|line| line.chars().count()).max().unwrap_or_default();
-    let bars = longest + least <= width;
-    let cells = width.saturating_sub(longest + PERCENT + 5).clamp(BARS.0, BARS.1);
+    let least = BARS.0 + AROUND;
+    let longest_of = |lines: &[String]| lines.iter().map(|line| line.chars().count()).max().unwrap_or_default();
+    let mut lines = table.clone().fit(width.saturating_sub(least), unicode, &DROPPABLE);
+    let bars = longest_of(&lines) + least <= width;
+    if !bars {
+        // Then all room is the columns'.
+        lines = table.fit(width, unicode, &DROPPABLE);
+    }
+    let longest = longest_of(&lines);
+    let cells = width.saturating_sub(longest + AROUND).clamp(BARS.0, BARS.1);
     let mut shown = Vec::new();
     for (index, line) in lines.iter().enumerate() {
         let Some(row) = index.checked_sub(1).and_then(|index| rows.get(index)) else {

@@ -71,7 +71,7 @@ enum Verdict {
 }
 
 async fn ready(args: &Args, place: &ModelPlace, settings: &Settings) -> Done {
-    let targets = Targets::all(settings).await;
+    let targets = Targets::some(settings).await?;
     let engines = targets.engines.clone();
     // Jobs of other namespaces may be what a job waits for.
     let seen = list::ask(targets, &Filter::default(), false, true).await;

@@ -23,14 +23,17 @@ pub async fn one(id: &JobId, settings: &Settings) -> Result<Resolved, Error> {
         Some(name) => match Targets::one(name, settings).await {
             Ok(engine) => Targets { engines: vec![engine], unreached: Vec::new() },
             // One that was found has a name that only the whole look gives.
-            Err(QueueError::NoSuchTarget { .. }) => {
+            Err(error @ QueueError::NoSuchTarget { .. }) => {
                 let mut all = Targets::all(settings).await;
                 all.engines.retain(|engine| engine.target().name == *name);
+                if all.engines.is_empty() && all.unreached.is_empty() {
+                    return Err(error.into());
+                }
                 all
             }
             Err(error) => return Err(error.into()),
         },
-        None => Targets::all(settings).await,
+        None => Targets::some(settings).await?,
     };
     // A whole id of a named target is asked for by itself: a list may be long.
     if let ([engine], true) = (targets.engines.as_slice(), id.job.contains('/') || id.target.is_some()) {

@@ -12,7 +12,7 @@ use crate::view::{Align, Table, bar, human, text};
 pub fn verdict(report: &Report, page: Page) -> String {
     let verdict = &report.verdict;
     let (style, line) = headline(report);
-    let mut lines = vec![paint(style, &line)];
+    let mut lines: Vec<String> = text::wrap("", &line, page.width).lines().map(|line| paint(style, line)).collect();
     // At the right edge where there is room, else below.
     let sure = format!("confidence {}", human::percent(verdict.confidence));
     let room = page.width.saturating_sub(line.chars().count() + sure.chars().count());

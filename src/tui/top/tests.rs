@@ -61,7 +61,7 @@ fn a_fleet_at_80_columns() {
 
 
 
-     Enter into  s sort: name  / filter  p profile  d diagnose  l log  ? keys
+     Enter into  s sort: name  / filter  p profile  d diagnose  ? keys  q quit
     ");
 }
 

@@ -373,16 +373,19 @@ fn bottom(state: &TopState, look: Look, width: u16) -> Line<'static> {
         ("p", "profile".to_owned()),
         ("d", "diagnose".to_owned()),
         ("l", "log".to_owned()),
-        ("?", "keys".to_owned()),
-        ("q", "quit".to_owned()),
     ]);
+    // These tell of the others and lead out: they stay where there is no room for all.
+    let last = [("?", "keys".to_owned()), ("q", "quit".to_owned())];
+    let takes = |(key, words): &(&str, String)| key.width() + words.width() + 3;
+    // One before them, and nothing after the last.
+    let mut room = (usize::from(width) + 1).saturating_sub(last.iter().map(takes).sum());
+    let fits = |key: &(&str, String)| {
+        let fits = takes(key) <= room;
+        room = if fits { room - takes(key) } else { 0 };
+        fits
+    };
     let mut spans = vec![Span::raw(" ")];
-    let mut used = 1;
-    for (key, words) in keys {
-        used += key.width() + words.width() + 3;
-        if used > usize::from(width) {
-            break;
-        }
+    for (key, words) in keys.into_iter().filter(fits).chain(last) {
         spans.push(Span::styled(key.to_owned(), look.accent()));
         spans.push(Span::styled(format!(" {words}  "), look.faint()));
     }
