@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aictl::profile::{CaptureError, CaptureOptions, CaptureProgress, Layers, capture};
-use aictl::trace::{CaptureMeta, Layer, LayerState, MemorySink, Parent, Trace, Track};
+use aictl::trace::{CaptureMeta, Layer, LayerState, MemorySink, Parent, Slice, Trace, Track};
 
 /// A Python script under watch; killed at the end.
 struct Script {
@@ -107,9 +107,12 @@ fn a_sleeper_that_computes_is_seen_doing_both() {
         return;
     }
     let script = Script::start(
-        "import time\nwhile True:\n  end = time.process_time() + 0.05\n  while time.process_time() < end: pass\n  time.sleep(0.05)",
+        "import time\nwhile True:\n  end = time.process_time() + 0.05\n  while time.process_time() < end: pass\n  time.sleep(0.05)\n  print('.', end='', flush=True)",
     );
-    let (trace, meta) = record(&options(script.pid()));
+    // Ten rounds, however long a busy machine takes for them.
+    let mut wanted = options(script.pid());
+    wanted.duration = Some(Duration::from_secs(60));
+    let (trace, meta) = record_until_said(&wanted, &script, 10);
     let (sleep, running) =
         (seconds(&trace, script.pid(), Layer::Sched, "sleep"), seconds(&trace, script.pid(), Layer::Sched, "running"));
     let waiting: f64 =
@@ -143,8 +146,10 @@ fn files_come_with_path_and_bytes() {
     assert!(read.bytes / 1_000_000 * 4 / 3 >= read.count - 4, "{read:?}");
     assert!(row("fsync").is_some());
     let tracks = thread_tracks(&trace, script.pid(), Layer::Syscall);
-    let written = tracks.iter().flat_map(|t| &t.slices).find(|s| trace.text(s.name) == "write").expect("a write");
-    assert!(trace.arg_str(written.args, "path").is_some_and(|p| p.ends_with("/data.bin")));
+    // It writes to its stdout, too.
+    let to_file = |s: &&Slice| trace.arg_str(s.args, "path").is_some_and(|path| path.ends_with("/data.bin"));
+    let mut writes = tracks.iter().flat_map(|t| &t.slices).filter(|s| trace.text(s.name) == "write");
+    let written = writes.find(to_file).expect("a write");
     assert_eq!(trace.arg_u64(written.args, "bytes"), Some(3_000_000));
     let blocks = trace.tracks.iter().filter(|t| t.layer == Layer::Io && trace.text(t.name).starts_with("block "));
     let flushed: u64 = blocks.flat_map(|t| &t.slices).filter_map(|s| trace.arg_u64(s.args, "bytes")).sum();
@@ -195,9 +200,12 @@ fn python_frames_name_the_line_that_runs() {
     if !can_trace() {
         return;
     }
-    let script =
-        Script::start("def inner():\n  return sum(range(20000))\ndef outer():\n  while True: inner()\nouter()");
-    let (trace, meta) = record(&options(script.pid()));
+    let script = Script::start(
+        "def inner():\n  return sum(range(20000))\ndef outer():\n  while True:\n    for _ in range(500): inner()\n    print('.', end='', flush=True)\nouter()",
+    );
+    let mut wanted = options(script.pid());
+    wanted.duration = Some(Duration::from_secs(60));
+    let (trace, meta) = record_until_said(&wanted, &script, 8);
     let inner = seconds(&trace, script.pid(), Layer::Python, "inner");
     assert!(inner > 0.3, "{inner} s in inner");
     assert!(meta.pythons.iter().any(|p| p.pid == script.pid()));

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::rig::{Running, record};
+use crate::rig::{Running, Seen, record_until};
 use crate::support;
 use crate::torch::{new, old, script};
 
@@ -24,7 +24,16 @@ fn end(mut target: Running) {
 
 fn survives_a_capture(python: &Path) {
     let target = trouble(python);
-    let captured = record(target.pid(), Duration::from_secs(4), || ());
+    // On a busy machine that takes longer.
+    let (mut count, mut threads) = (0, std::collections::BTreeSet::new());
+    let enough = move |seen: &Seen| {
+        if seen.name == "aten::mm" {
+            count += 1;
+            threads.insert(seen.tid);
+        }
+        count > 400 && threads.len() > 4
+    };
+    let captured = record_until(target.pid(), enough, || ());
     assert!(captured.named("aten::mm").len() > 100, "{}", captured.summary());
     // Of an operator that threw only its absence is recorded, and its callers stay right.
     captured.assert_nested(&[aictl::trace::Layer::Torch]);
@@ -52,7 +61,12 @@ fn probes_come_and_go_while_it_runs() {
     let Some(python) = old() else { return };
     let target = trouble(&python);
     for _ in 0..5 {
-        let captured = record(target.pid(), Duration::from_millis(300), || ());
+        let mut count = 0;
+        let some = move |_: &Seen| {
+            count += 1;
+            count > 200
+        };
+        let captured = record_until(target.pid(), some, || ());
         assert!(!captured.slices.is_empty());
     }
     end(target);
