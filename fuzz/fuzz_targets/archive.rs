@@ -13,7 +13,7 @@ const MOST: u64 = 1 << 22;
 
 fuzz_target!(|data: &[u8]| {
     let mut read = 0;
-    let _ = each_file::<Unsound>(data, &AtomicBool::new(false), |name, bytes, content| {
+    let _ = each_file::<Unsound>(data, &AtomicBool::new(false), 8 << 20, |name, bytes, content| {
         name::check(&name).expect("a harmless name");
         read += bytes;
         if read > MOST {

@@ -49,7 +49,7 @@ impl Unpacker {
         Unpacker {
             repository: repository.clone(),
             choice: order.choice.clone(),
-            together: Arc::default(),
+            together: Arc::new(Together::new(order.manner.max_memory)),
             known: BTreeSet::new(),
             waiting: VecDeque::new(),
             begun: Vec::new(),

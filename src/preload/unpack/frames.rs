@@ -6,8 +6,10 @@ use std::io::{self, BufRead, Read};
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
-/// The bytes that all frames of a source hold, one after the other. Memory is that of the largest
-/// window, of which the decoder allows 128 MiB.
+use super::PARTS;
+
+/// The bytes that all frames of a source hold, one after the other. The decoder holds the largest window,
+/// and as much again while it grows.
 pub struct Frames<R> {
     source: R,
     decoder: FrameDecoder,
@@ -16,9 +18,12 @@ pub struct Frames<R> {
 }
 
 impl<R: BufRead> Frames<R> {
-    /// Of a source that stands at the beginning of a frame.
-    pub fn new(source: R) -> Frames<R> {
-        Frames { source, decoder: FrameDecoder::new(), within: false }
+    /// Of a source that stands at the beginning of a frame. Frames that need a larger window, in bytes,
+    /// are an error.
+    pub fn new(source: R, window: u64) -> Frames<R> {
+        let mut decoder = FrameDecoder::new();
+        decoder.set_max_window_size(window);
+        Frames { source, decoder, within: false }
     }
 
     /// Goes to the next frame that holds anything; false at the end.
@@ -31,6 +36,13 @@ impl<R: BufRead> Frames<R> {
                     if io::copy(&mut self.source.by_ref().take(length), &mut io::sink())? < length {
                         return Err(io::ErrorKind::UnexpectedEof.into());
                     }
+                }
+                Err(FrameDecoderError::WindowSizeTooBig { requested, max }) => {
+                    let [requested, max] = [requested, max].map(|bytes| bytes.div_ceil(1 << 20));
+                    return Err(io::Error::other(format!(
+                        "its zstd needs a window of {requested} MiB, of {max} that --max-memory leaves; raise it to {}Mi",
+                        requested * PARTS
+                    )));
                 }
                 Err(error) => return Err(io::Error::other(error)),
             }
@@ -83,7 +95,7 @@ mod tests {
     fn read(bytes: &[u8]) -> io::Result<Vec<u8>> {
         let mut all = Vec::new();
         // A small buffer, for frames to lie across its ends.
-        Frames::new(BufReader::with_capacity(7, bytes)).read_to_end(&mut all).map(|_| all)
+        Frames::new(BufReader::with_capacity(7, bytes), 8 << 20).read_to_end(&mut all).map(|_| all)
     }
 
     #[test]
@@ -92,6 +104,14 @@ mod tests {
         let file = [skipped(3, b"abc"), frame(&one), frame(b""), skipped(0, b""), frame(&other), skipped(1, b"x")];
         assert!(read(&file.concat()).unwrap() == [one, other].concat());
         assert_eq!(read(b"").unwrap(), b"");
+    }
+
+    #[test]
+    fn a_window_that_is_too_large_is_told_with_what_to_do() {
+        // RFC 8878, 3.1.1.1: no single segment, a window of 2^(10 + 17) bytes.
+        let error = read(&[0x28, 0xb5, 0x2f, 0xfd, 0, 17 << 3, 1, 0, 0]).unwrap_err().to_string();
+        assert!(error.contains("128 MiB, of 8 that --max-memory leaves; raise it to 1024Mi"), "{error}");
+        assert_eq!(read(&[0x28, 0xb5, 0x2f, 0xfd, 0, 13 << 3, 1, 0, 0]).unwrap(), b"");
     }
 
     #[test]

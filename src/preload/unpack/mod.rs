@@ -31,6 +31,9 @@ use super::store::{Repository, free_bytes};
 
 /// Bytes read at a time.
 const PIECE: usize = 1 << 20;
+/// A window of zstd may take one part in so many of the memory that a run may use: two archives are
+/// unpacked at a time, a decoder holds twice its window, and files arrive meanwhile.
+const PARTS: u64 = 8;
 
 /// A file that an archive holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,12 +49,21 @@ pub struct Member {
 }
 
 /// What those who unpack archives of one repository at the same time share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Together {
     /// Set to end the work.
     pub stop: AtomicBool,
+    /// Bytes that a window of zstd may take.
+    window: u64,
     /// Held by who gives a blob its name: two archives may hold the same file.
     naming: Mutex<()>,
+}
+
+impl Together {
+    /// For runs that may take so many bytes of memory.
+    pub fn new(max_memory: u64) -> Together {
+        Together { stop: AtomicBool::new(false), window: max_memory / PARTS, naming: Mutex::default() }
+    }
 }
 
 /// Makes blobs of an archive's members that are wanted. What is there already stays as it is; what a
@@ -73,7 +85,7 @@ pub fn unpack(
     let source = BufReader::with_capacity(PIECE, Counted { file, reached });
     let record = Record::open(repository, layer)?;
     let mut work = Work { repository, layer, together, record, piece: vec![0; PIECE], members: Vec::new() };
-    let taken = each_file(source, &together.stop, |name, bytes, content| {
+    let taken = each_file(source, &together.stop, together.window, |name, bytes, content| {
         let member = if wants(&name) { work.keep(name, bytes, content) } else { work.pass(name, bytes, content) }?;
         work.members.push(member);
         Ok(())

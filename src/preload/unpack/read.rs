@@ -36,14 +36,15 @@ impl Unsound {
         // The reader of tar tells names as they are.
         let harmless = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
         let error: String = error.to_string().chars().take(SHOWN).map(harmless).collect();
-        Unsound(format!("it is no sound archive: {error}"))
+        Unsound(format!("it can't be unpacked: {error}"))
     }
 }
 
 /// Gives `take` each file of an archive: its name, which is a plain relative path; its size; and its
 /// content. What is left of that is skipped. How it is packed is seen from its first bytes.
 ///
-/// In memory there are never more than a mebibyte of headers, and a decoder's window.
+/// In memory there are never more than a mebibyte of headers, and a decoder's window; of zstd that may be
+/// `window` bytes.
 ///
 /// # Errors
 /// If it is no sound archive, or ends without its end mark; if it holds anything but files and
@@ -52,6 +53,7 @@ impl Unsound {
 pub fn each_file<E: From<Unsound>>(
     mut source: impl BufRead,
     stop: &AtomicBool,
+    window: u64,
     take: impl FnMut(String, u64, &mut dyn Read) -> Result<(), E>,
 ) -> Result<(), E> {
     let begin = source.fill_buf().map_err(Unsound::of)?;
@@ -60,7 +62,7 @@ pub fn each_file<E: From<Unsound>>(
     } else if begin.starts_with(&ZSTD)
         || (begin.first().is_some_and(|byte| byte >> 4 == 5) && begin[1..].starts_with(&ZSTD_SKIPPED))
     {
-        walk(Frames::new(source), stop, take)
+        walk(Frames::new(source, window), stop, take)
     } else {
         walk(source, stop, take)
     }
