@@ -94,14 +94,19 @@ pub fn survey(store: &Store) -> Result<Vec<Candidate>, PreloadError> {
                 blobs: BTreeMap::new(),
                 held_by: None,
             };
-            for file in snapshot.files.iter().filter(|file| !matches!(file.presence, Presence::Missing)) {
-                let Ok(there) = fs::metadata(&file.blob) else { continue };
-                candidate.blobs.insert(file.blob.clone(), there.len());
+            let files = snapshot.files.into_iter().filter(|file| !matches!(file.presence, Presence::Missing));
+            let mut blobs: BTreeSet<PathBuf> = files.map(|file| file.blob).collect();
+            if candidate.ours {
+                blobs.extend(linked(&repository, &candidate.path));
+            }
+            for blob in blobs {
+                let Ok(there) = fs::metadata(&blob) else { continue };
                 let used = [there.accessed(), there.modified()].into_iter().flatten().max();
                 candidate.last_used = candidate.last_used.max(used.unwrap_or(SystemTime::UNIX_EPOCH));
-                if let Some(holder) = open.holder(there.dev(), there.ino(), &file.blob) {
+                if let Some(holder) = open.holder(there.dev(), there.ino(), &blob) {
                     candidate.held_by = Some(holder);
                 }
+                candidate.blobs.insert(blob, there.len());
             }
             found.push(candidate);
         }
@@ -195,8 +200,7 @@ pub fn remove(candidate: &Candidate) -> Result<(), PreloadError> {
         fs::rename(&candidate.path, &trash).map_err(failed)?;
         fs::remove_dir_all(&trash).map_err(failed)?;
     }
-    let still: BTreeSet<PathBuf> =
-        repository.snapshots()?.into_iter().flat_map(|snapshot| snapshot.files).map(|file| file.blob).collect();
+    let still = named(repository)?;
     for blob in candidate.blobs.keys().filter(|blob| !still.contains(*blob)) {
         // A link of a snapshot may lead out of the store; what lies there is not ours.
         if blob.starts_with(repository.directory())
@@ -206,6 +210,23 @@ pub fn remove(candidate: &Candidate) -> Result<(), PreloadError> {
         }
     }
     Ok(())
+}
+
+/// All blobs that have a name in a repository.
+fn named(repository: &Repository) -> Result<BTreeSet<PathBuf>, PreloadError> {
+    let files = repository.snapshots()?.into_iter().flat_map(|snapshot| snapshot.files).map(|file| file.blob);
+    Ok(files.chain(linked(repository, &repository.directory().join("snapshots"))).collect())
+}
+
+/// The blobs to which links below a directory lead: also of files that a later run did not want any
+/// more, or of a revision whose manifest is gone. Their readers need them.
+fn linked(repository: &Repository, directory: &Path) -> Vec<PathBuf> {
+    let blob = |link: PathBuf| {
+        let target = fs::read_link(link).ok()?;
+        let below = target.parent().is_some_and(|parent| parent.ends_with("blobs"));
+        Some(repository.blob(target.file_name()?.to_str()?)).filter(|_| below)
+    };
+    files_below(directory).into_iter().filter_map(blob).collect()
 }
 
 /// Removes what runs left that were cut off long ago, and files that were put apart; returns the
@@ -221,8 +242,7 @@ pub fn leftovers(store: &Store, now: SystemTime, dry: bool) -> Result<u64, Prelo
         paths.extend(files_below(&repository.private("quarantine")));
         paths.extend(files_below(&repository.private("trash")));
         if repository.private("manifests").is_dir() {
-            let named: BTreeSet<PathBuf> =
-                repository.snapshots()?.into_iter().flat_map(|snapshot| snapshot.files).map(|file| file.blob).collect();
+            let named = named(&repository)?;
             let blobs = files_below(&repository.directory().join("blobs"));
             paths.extend(blobs.into_iter().filter(|blob| {
                 !named.contains(blob) && !fs::canonicalize(blob).is_ok_and(|blob| named.contains(&blob))

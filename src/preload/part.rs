@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::error::PreloadError;
 use super::origin::{Origin, Remote};
-use super::portion::has_tensors;
+use super::portion::{has_tensors, is_weights};
 use super::snapshot::{File, Presence, Snapshot};
 use super::source::hex;
 use super::store::Repository;
@@ -29,8 +29,6 @@ const AT_ONCE: usize = 8;
 const FIRST: u64 = 256 << 10;
 /// Longest index that is read.
 const LONGEST_INDEX: u64 = 64 << 20;
-/// Formats of weights; those beside an index would bring the same tensors again.
-const WEIGHTS: [&str; 8] = ["safetensors", "bin", "pt", "pth", "gguf", "h5", "msgpack", "onnx"];
 
 /// Which part.
 #[derive(Debug, Clone)]
@@ -79,11 +77,11 @@ impl Needs {
             let beside = remote.name.rsplit_once('/').map_or(String::new(), |(directory, _)| format!("{directory}/"));
             indexed.extend(index.files().into_iter().map(|file| format!("{beside}{file}")));
         }
-        let weights = |name: &str| WEIGHTS.contains(&name.rsplit_once('.').map_or("", |(_, ending)| ending));
+        // Weights beside an index would bring the same tensors again.
         let chosen: Vec<&Remote> = remotes
             .iter()
             .copied()
-            .filter(|remote| indexed.is_empty() || !weights(&remote.name) || indexed.contains(&remote.name))
+            .filter(|remote| indexed.is_empty() || !is_weights(&remote.name) || indexed.contains(&remote.name))
             .collect();
         let mut reads = Vec::new();
         for remote in chosen.iter().copied() {
@@ -91,6 +89,12 @@ impl Needs {
         }
         let headers: Vec<Option<Header>> = stream::iter(reads).buffered(AT_ONCE).try_collect().await?;
         let needs = select(&part.choice, &headers);
+        // A rank may have nothing of few tensors; a pattern that matches none is a mistake.
+        let tensors = || needs.iter().zip(&headers).filter(|(_, header)| header.is_some());
+        if part.choice.rank.is_none() && tensors().count() > 0 && tensors().all(|(need, _)| *need == Need::Nothing) {
+            let source_name = origin.source().to_string();
+            return Err(PreloadError::Nothing { source_name, what: "no tensors that match".to_owned() });
+        }
         let mut files = BTreeMap::new();
         for ((remote, need), header) in chosen.iter().zip(needs).zip(&headers) {
             let ranges = match (need, header) {
@@ -141,6 +145,11 @@ async fn header(origin: &Origin, repository: &Repository, remote: &Remote) -> Re
     Header::parse(&json, remote.bytes).map_err(|error| unsound(remote, error))
 }
 
+/// Where the links of a part are.
+pub fn directory_of(repository: &Repository, revision: &str, part: &Part) -> PathBuf {
+    repository.private("parts").join(revision).join(&part.label)
+}
+
 /// Makes the directory of links, and says what is in it.
 ///
 /// # Errors
@@ -153,7 +162,7 @@ pub fn published(
 ) -> Result<Snapshot, PreloadError> {
     debug_assert!(is_digest(&part.label));
     let parent = repository.private("parts").join(&manifest.revision);
-    let root = parent.join(&part.label);
+    let root = directory_of(repository, &manifest.revision, part);
     let aside = parent.join(format!(".{}", std::process::id()));
     let failed = |error| PreloadError::store("create", &root, error);
     let _ = fs::remove_dir_all(&aside);

@@ -49,6 +49,14 @@ pub fn has_tensors(name: &str) -> bool {
     name.ends_with(".safetensors")
 }
 
+/// Formats of weights.
+const WEIGHTS: [&str; 8] = ["safetensors", "bin", "pt", "pth", "gguf", "h5", "msgpack", "onnx"];
+
+/// Whether a file holds weights, by its name.
+pub fn is_weights(name: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(_, ending)| WEIGHTS.contains(&ending))
+}
+
 /// Directories a model may be deep.
 const DEEPEST: usize = 16;
 

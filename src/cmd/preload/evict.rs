@@ -15,6 +15,10 @@ use crate::view::{Align, Table, human, text};
 /// Ends the processes that hold them first (--pin, --gpu --keep). Looks afterwards: pages that a
 /// server has mapped, or that are being written, stay, and that is said.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  aictl preload evict org/model              out of memory; it stays on disk
+  aictl preload evict                        all of the store")]
 pub struct Args {
     /// Which: sources of the store, directories or files; all of the store if none is given
     #[arg(value_name = "SOURCE", value_parser = super::source)]

@@ -15,6 +15,11 @@ use crate::view::human;
 /// What a process has open or mapped stays, and so does what another tool brought unless --all is
 /// given. Also removes what runs left that were cut off more than a day ago.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  aictl preload gc --max-size 2TB --dry-run  what would go?
+  aictl preload gc --max-size 2TB            from cron: the store never grows beyond it
+  aictl preload gc --max-age 30d --all       also what other tools brought")]
 pub struct Args {
     /// Keep no more than this in the store; what was not used for longest goes first
     #[arg(long, value_name = "BYTES")]

@@ -4,6 +4,8 @@ use super::super::Done;
 use super::super::error::{Error, Kind};
 use super::super::settings::{OutputFormat, Settings};
 use super::{Args, Place, memory, progress, show};
+use crate::preload::portion::is_weights;
+use crate::preload::store::Manifest;
 use crate::preload::{Choice, Snapshot, Source, local};
 
 /// Whether a source is a path of this machine.
@@ -36,6 +38,18 @@ pub fn snapshots(sources: &[Source], place: &Place) -> Result<Vec<Snapshot>, Err
         }
     }
     Ok(snapshots)
+}
+
+/// Whether a model has weights, and none of them were wanted: what is here serves nobody.
+pub fn lacks_weights(source: &Source, snapshot: &Snapshot, place: &Place) -> bool {
+    let Ok(store) = place.store() else { return false };
+    let manifest = Manifest::read(&store.repository(source), &snapshot.revision);
+    let Ok(Some(manifest)) = manifest else { return false };
+    let weights = |wanted: bool| {
+        let mut files = manifest.files.iter().filter(|entry| entry.wanted == wanted);
+        files.any(|entry| is_weights(&entry.name))
+    };
+    weights(false) && !weights(true)
 }
 
 fn no_store() -> Error {

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{Place, place};
 use crate::preload::snapshot::State;
-use crate::preload::{Model, Source};
+use crate::preload::{Model, Snapshot, Source};
 
 /// Where to look.
 #[derive(Debug, Clone, Default)]
@@ -34,7 +34,10 @@ pub fn is_ready(model: &str, at: &ModelPlace) -> Result<bool, String> {
         let place = Place { to: at.store.clone() };
         // A model that is not in the store is no error here.
         let Ok(snapshots) = place::snapshots(std::slice::from_ref(&source), &place) else { return Ok(false) };
-        return Ok(snapshots.iter().any(|snapshot| Model::of(snapshot, None).state == State::Ready));
+        let whole = |snapshot: &Snapshot| {
+            Model::of(snapshot, None).state == State::Ready && !place::lacks_weights(&source, snapshot, &place)
+        };
+        return Ok(snapshots.iter().any(whole));
     }
     for path in &at.status {
         let shown = path.display();
@@ -50,4 +53,40 @@ pub fn is_ready(model: &str, at: &ModelPlace) -> Result<bool, String> {
 
 fn is(said: &str, wanted: &Source) -> bool {
     said == wanted.to_string() || super::source(said).is_ok_and(|said| said == *wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::preload::store::{Entry, Manifest, Store};
+
+    #[test]
+    fn a_model_without_its_weights_is_not_ready() {
+        let directory = tempfile::tempdir().unwrap();
+        let source: Source = "hf://org/model".parse().unwrap();
+        let repository = Store::at_home(directory.path()).repository(&source);
+        repository.create().unwrap();
+        let entry = |name: &str, wanted| {
+            let blob = repository.blob(name);
+            fs::write(&blob, "abc").unwrap();
+            let (name, digest) = (name.to_owned(), name.to_owned());
+            let mut entry =
+                Entry { name, bytes: 3, digest, etag: None, sha256: None, wanted, whole: None, packed: false };
+            entry.found_right(&blob).unwrap();
+            entry
+        };
+        let at = ModelPlace { status: Vec::new(), store: Some(directory.path().to_owned()) };
+        for (wanted, ready) in [([true, false, false], false), ([true, true, false], true), ([true; 3], true)] {
+            // Digests are one component, and names are like them here.
+            let files =
+                vec![entry("config-json", wanted[0]), entry("a-safetensors", wanted[1]), entry("b-bin", wanted[2])];
+            let files = files.into_iter().map(|entry| Entry { name: entry.name.replace('-', "."), ..entry }).collect();
+            let manifest = Manifest::new(source.to_string(), "c0ffee".to_owned(), files);
+            manifest.write(&repository).unwrap();
+            repository.link(&manifest).unwrap();
+            assert_eq!(is_ready("hf://org/model", &at), Ok(ready), "{wanted:?}");
+        }
+    }
 }

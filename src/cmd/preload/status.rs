@@ -9,6 +9,11 @@ use crate::preload::{Model, Source, residency};
 
 /// Say what is on disk and in memory, and whether it is whole
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  aictl preload status                       all of the store
+  aictl preload status org/model --files     each file, and what of it is in memory
+  aictl preload status -o json | jq '.[] | select(.state != \"ready\") | .source'")]
 pub struct Args {
     /// Which: sources of the store, directories or files; all of the store if none is given
     #[arg(value_name = "SOURCE", value_parser = super::source)]

@@ -8,38 +8,38 @@ use std::time::Duration;
 use super::super::error::PreloadError;
 use super::super::source::Source;
 use super::super::store::Repository;
-use super::super::store::manifest::Manifest;
-use super::super::unpack::forget;
+use super::super::store::manifest::{Entry, Manifest};
+use super::super::unpack::{Together, forget, made};
 use super::Order;
-use super::errand::{Errand, listed, something_wanted};
-use super::unpacker::{AT_ONCE, Done};
+use super::errand::{Errand, listed, something_wanted, with_known};
+use super::unpacker::Done;
 
 impl Errand<'_> {
     /// Of archives some of whose wanted members are not whole, all is to come once more.
     pub fn pack_again(&mut self) {
+        let is_lacking = |entry: &&Entry| !entry.is_whole(self.repository);
         let lacking: BTreeSet<&str> =
-            self.manifest.wanted().filter(|entry| entry.whole.is_none()).map(|entry| entry.name.as_str()).collect();
-        let is_lacking = |names: &Vec<String>| names.iter().any(|name| lacking.contains(name.as_str()));
+            self.manifest.wanted().filter(is_lacking).map(|entry| entry.name.as_str()).collect();
         let archives = self.manifest.archives.iter();
         let again: Vec<(String, BTreeSet<String>)> = archives
-            .filter_map(|(digest, names)| names.clone().filter(is_lacking).map(|names| (digest.clone(), names)))
-            .map(|(digest, names)| (digest, names.into_iter().collect()))
+            .filter(|(_, names)| names.iter().any(|name| lacking.contains(name.as_str())))
+            .map(|(digest, names)| (digest.clone(), names.iter().cloned().collect()))
             .collect();
         for (digest, names) in again {
-            let Some(remote) = self.remote(&digest) else { continue };
-            let entry = listed(remote);
+            let Some(remote) = self.remote(&digest).filter(|remote| remote.packed) else { continue };
+            // It may be there: a run that was cut off had it.
+            let mut entry = with_known(listed(remote), &self.known);
+            entry.whole = entry.whole.filter(|_| entry.is_whole(self.repository));
             self.manifest.files.retain(|entry| !names.contains(&entry.name));
             self.manifest.files.push(entry);
-            self.manifest.archives.insert(digest, None);
+            self.manifest.archives.remove(&digest);
         }
     }
 
     /// Lets the archives that are whole become files.
     pub(super) fn start_archives(&mut self) {
-        for layer in self.manifest.wanted().filter(|entry| entry.whole.is_some()) {
-            if self.manifest.is_packed(&layer.digest) {
-                self.unpacker.add(layer, self.order.sink);
-            }
+        for layer in self.manifest.wanted().filter(|entry| entry.packed && entry.whole.is_some()) {
+            self.unpacker.add(layer, self.order.sink);
         }
     }
 
@@ -50,7 +50,7 @@ impl Errand<'_> {
     pub async fn unpack(&mut self) -> Result<(), PreloadError> {
         self.start_archives();
         while let Some(done) = self.unpacker.next(self.order.sink).await {
-            settle(self.order, self.repository, &mut self.manifest, done?)?;
+            settle(self.order, self.repository, &mut self.manifest, done?, &self.unpacker.together)?;
         }
         something_wanted(&self.manifest)
     }
@@ -65,37 +65,33 @@ pub(super) fn settle(
     repository: &Repository,
     manifest: &mut Manifest,
     (digest, members): Done,
+    together: &Together,
 ) -> Result<(), PreloadError> {
     manifest.replace(&digest, members)?;
     manifest.write(repository)?;
     forget(repository, &digest);
     // Others need the room. Other nodes are given archives, not what is in them.
     if order.peers.is_none() {
-        drop_archives(order);
+        // An archive may be a file of another that is at work.
+        together.claim(|claimed| drop_archives(order, claimed));
     }
     Ok(())
 }
 
-/// Room that what is missing needs: `missing` are digests and what is to come of them. What an archive
-/// holds comes beside it, and is not smaller; with `keep` archives stay, else each goes when it is
-/// unpacked.
+/// Room that a revision needs: `missing` are digests and what is to come of them. What an archive holds
+/// comes beside it, and is not smaller; with `keep` archives stay, else each goes when it is unpacked,
+/// and gives its room to the next.
 pub(super) fn room<'m>(
     repository: &Repository,
     manifest: &Manifest,
     missing: impl Iterator<Item = (&'m str, u64)>,
     keep: bool,
 ) -> u64 {
-    let mut packed: Vec<u64> = Vec::new();
-    let mut needed = 0u64;
-    for (digest, bytes) in missing {
-        needed = needed.saturating_add(bytes.saturating_sub(reserved(repository, digest)));
-        if manifest.is_packed(digest) {
-            packed.push(bytes);
-        }
-    }
-    packed.sort_unstable_by(|one, other| other.cmp(one));
-    packed.truncate(if keep { usize::MAX } else { AT_ONCE });
-    packed.into_iter().fold(needed, u64::saturating_add)
+    let to_come = missing.map(|(digest, bytes)| bytes.saturating_sub(reserved(repository, digest)));
+    let packed = manifest.wanted().filter(|entry| entry.packed);
+    let beside = packed.map(|entry| entry.bytes.saturating_sub(made(repository, &entry.digest)));
+    let beside = if keep { beside.fold(0, u64::saturating_add) } else { beside.max().unwrap_or(0) };
+    to_come.fold(beside, u64::saturating_add)
 }
 
 /// Room that a file on its way has taken already.
@@ -103,8 +99,8 @@ fn reserved(repository: &Repository, digest: &str) -> u64 {
     fs::symlink_metadata(repository.incomplete(digest)).map_or(0, |there| there.blocks() * 512)
 }
 
-/// Removes archives whose files have their names. The store must be locked.
-pub fn drop_archives(order: &Order<'_>) {
+/// Removes archives whose files have their names, but those that are `claimed`. The store must be locked.
+pub fn drop_archives(order: &Order<'_>, claimed: &BTreeSet<String>) {
     // No other source has any, and a store may know of many revisions.
     if !matches!(order.source, Source::Registry { .. }) {
         return;
@@ -115,10 +111,10 @@ pub fn drop_archives(order: &Order<'_>) {
         let Ok(manifest) = Manifest::read(&repository, &revision) else { return };
         if let Some(manifest) = manifest {
             needed.extend(manifest.files.into_iter().map(|entry| entry.digest));
-            unpacked.extend(manifest.archives.into_iter().filter_map(|(digest, names)| names.map(|_| digest)));
+            unpacked.extend(manifest.archives.into_keys());
         }
     }
-    for digest in unpacked.difference(&needed) {
+    for digest in unpacked.difference(&needed).filter(|digest| !claimed.contains(*digest)) {
         if let Some(peers) = order.peers {
             peers.shelf.withdraw(digest);
         }
@@ -129,8 +125,7 @@ pub fn drop_archives(order: &Order<'_>) {
 /// Removes the archives that a run left that was cut off, if a revision that is whole has any.
 pub fn tidy_left(order: &Order<'_>, manifest: &Manifest) {
     let repository = order.store.repository(order.source);
-    let mut unpacked = manifest.archives.iter().filter(|(_, names)| names.is_some());
-    if order.peers.is_none() && unpacked.any(|(digest, _)| repository.blob(digest).exists()) {
+    if order.peers.is_none() && manifest.archives.keys().any(|digest| repository.blob(digest).exists()) {
         tidy(order);
     }
 }
@@ -139,6 +134,6 @@ pub fn tidy_left(order: &Order<'_>, manifest: &Manifest) {
 /// run that has the store does it instead.
 pub fn tidy(order: &Order<'_>) {
     if let Ok(_lock) = order.store.lock(Duration::ZERO) {
-        drop_archives(order);
+        drop_archives(order, &BTreeSet::new());
     }
 }

@@ -12,6 +12,7 @@ use super::super::event::Event;
 use super::super::fetch::{self, Fetched, Wanted};
 use super::super::origin::{Listing, Origin, Remote};
 use super::super::part::{Needs, Part, published};
+use super::super::source::Source;
 use super::super::store::manifest::{Entry, Manifest, Moment};
 use super::super::store::{Repository, free_bytes, keep_rate};
 use super::archives::{drop_archives, room, settle};
@@ -27,6 +28,8 @@ pub struct Errand<'a> {
     pub(super) repository: &'a Repository,
     /// What the source has, and what of it is here.
     pub manifest: Manifest,
+    /// Blobs that this and other revisions have, by their digest.
+    pub(super) known: BTreeMap<String, Entry>,
     remotes: Vec<Remote>,
     repaired: Vec<String>,
     was_ready: bool,
@@ -56,40 +59,28 @@ impl<'a> Errand<'a> {
                 }
             }
         }
-        let entry = |remote: &Remote| {
-            let mut entry = listed(remote);
-            if let Some(known) = known.get(&remote.digest).filter(|known| known.bytes == remote.bytes) {
-                entry.sha256 = entry.sha256.or_else(|| known.sha256.clone());
-                entry.whole = known.whole;
-            }
-            entry
-        };
-        let mut archives: BTreeMap<String, Option<Vec<String>>> = BTreeMap::new();
-        let mut files: Vec<Entry> = Vec::new();
+        let mut manifest = Manifest::new(order.source.to_string(), listing.revision, Vec::new());
         for remote in &listing.files {
             match unpacked.get(&remote.digest).filter(|_| remote.packed) {
                 // What came of it is here, from this revision or another.
                 Some(members) => {
                     let names = members.iter().map(|member| member.name.clone()).collect();
-                    archives.insert(remote.digest.clone(), Some(names));
-                    files.extend(members.iter().cloned());
+                    manifest.archives.insert(remote.digest.clone(), names);
+                    manifest.files.extend(members.iter().map(|member| with_known(member.clone(), &known)));
                 }
-                None => {
-                    if remote.packed {
-                        archives.insert(remote.digest.clone(), None);
-                    }
-                    files.push(entry(remote));
-                }
+                None => manifest.files.push(with_known(listed(remote), &known)),
             }
         }
-        let mut manifest = Manifest::new(order.source.to_string(), listing.revision, files);
-        manifest.archives = archives;
+        if !manifest.archives.is_empty() {
+            // What a source lists was looked at, but not what its archives hold.
+            manifest.check_together()?;
+        }
         manifest.want(|name| order.choice.wants(name));
         (manifest.include, manifest.exclude) = order.choice.texts().clone();
         something_wanted(&manifest)?;
         let unpacker = Unpacker::new(order, repository);
         let (remotes, repaired) = (listing.files, Vec::new());
-        Ok(Errand { order, repository, manifest, remotes, repaired, was_ready, needs: None, unpacker })
+        Ok(Errand { order, repository, manifest, known, remotes, repaired, was_ready, needs: None, unpacker })
     }
 
     pub(super) fn remote(&self, digest: &str) -> Option<&Remote> {
@@ -183,6 +174,11 @@ impl<'a> Errand<'a> {
         missing
     }
 
+    /// What is to be fetched, by digest, in bytes.
+    pub(super) fn lacking(&self) -> BTreeMap<String, u64> {
+        self.missing().iter().map(|wanted| (wanted.remote.digest.clone(), bytes_of(wanted))).collect()
+    }
+
     /// Looks whether the disk has room for what is missing.
     ///
     /// # Errors
@@ -233,6 +229,7 @@ impl<'a> Errand<'a> {
         self.repository.create()?;
         self.manifest.write(self.repository)?;
         self.start_archives();
+        self.unpacker.hold_back(missing.iter().map(bytes_of).fold(0, u64::saturating_add));
         let (order, repository) = (self.order, self.repository);
         let started = Instant::now();
         let state = Mutex::new(Arriving { manifest: &mut self.manifest, unpacker: &mut self.unpacker, kept: started });
@@ -251,6 +248,7 @@ impl<'a> Errand<'a> {
                 }
             }
         };
+        self.unpacker.hold_back(0);
         if let Ok(fetched) = &fetched {
             keep_rate(self.order.store, self.order.source.scheme(), fetched.bytes, started.elapsed());
         } else {
@@ -265,6 +263,11 @@ impl<'a> Errand<'a> {
     /// If the store can't be written.
     pub fn publish(self, fetched: Fetched, bytes: (u64, u64), since: Instant) -> Result<Brought, PreloadError> {
         let revision = self.manifest.revision.clone();
+        let lost = self.manifest.wanted().find(|entry| entry.whole.is_some() && !entry.is_whole(self.repository));
+        if let Some(lost) = lost.filter(|_| self.needs.is_none()) {
+            let (what, why) = (lost.name.clone(), "it was touched while it came".to_owned());
+            return Err(PreloadError::Source { what, why, passing: true });
+        }
         self.repository.create()?;
         self.manifest.write(self.repository)?;
         let (fetched_bytes, peer_bytes) = bytes;
@@ -275,6 +278,8 @@ impl<'a> Errand<'a> {
                 let complete = fetched.wrong.is_empty();
                 if complete && let Some(reference) = self.order.source.reference() {
                     self.repository.refer(reference, &revision)?;
+                } else if complete && let Some(index) = index_of(self.order.source, &revision) {
+                    self.repository.refer(index, &revision)?;
                 }
                 if complete {
                     self.repository.happens(&revision, Moment::Checked);
@@ -284,7 +289,7 @@ impl<'a> Errand<'a> {
         };
         self.repository.happens(&revision, Moment::Used);
         if self.order.peers.is_none() {
-            drop_archives(self.order);
+            drop_archives(self.order, &BTreeSet::new());
         }
         let seconds = since.elapsed().as_secs_f64();
         let source = self.manifest.source.clone();
@@ -309,21 +314,23 @@ impl Arriving<'_> {
             entry.whole = Some(file.stamp);
             entry.sha256 = Some(file.sha256.clone());
         }
-        let is_packed = self.manifest.is_packed(&file.digest);
-        if is_packed || self.kept.elapsed() >= KEEP {
+        let packed = self.manifest.wanted().find(|entry| entry.packed && entry.digest == file.digest).cloned();
+        if packed.is_some() || self.kept.elapsed() >= KEEP {
             // What is lost of it is only hashed again.
             let _ = self.manifest.write(repository);
             self.kept = Instant::now();
         }
-        if let Some(layer) = self.manifest.wanted().find(|entry| is_packed && entry.digest == file.digest) {
-            self.unpacker.add(layer, order.sink);
+        let bytes = self.manifest.files.iter().find(|entry| entry.digest == file.digest).map_or(0, |entry| entry.bytes);
+        self.unpacker.arrived(bytes);
+        if let Some(layer) = packed {
+            self.unpacker.add(&layer, order.sink);
         }
     }
 
     fn settle(&mut self, order: &Order<'_>, repository: &Repository) -> Result<(), PreloadError> {
         self.unpacker.tell(order.sink);
         while let Some(done) = self.unpacker.ready(order.sink) {
-            settle(order, repository, self.manifest, done?)?;
+            settle(order, repository, self.manifest, done?, &self.unpacker.together)?;
         }
         Ok(())
     }
@@ -339,7 +346,27 @@ pub(super) fn listed(remote: &Remote) -> Entry {
         sha256: remote.sha256.clone(),
         wanted: true,
         whole: None,
+        packed: remote.packed,
     }
+}
+
+/// The digest of an index that leads to a revision: kept, for when it can't be asked where it leads.
+pub(super) fn index_of<'s>(source: &'s Source, revision: &str) -> Option<&'s str> {
+    match source {
+        Source::Registry { reference, .. } => {
+            reference.strip_prefix("sha256:").filter(|digest| *digest != revision).map(|_| reference.as_str())
+        }
+        _ => None,
+    }
+}
+
+/// An entry with what is known of its blob.
+pub(super) fn with_known(mut entry: Entry, known: &BTreeMap<String, Entry>) -> Entry {
+    if let Some(known) = known.get(&entry.digest).filter(|known| known.bytes == entry.bytes) {
+        entry.sha256 = entry.sha256.or_else(|| known.sha256.clone());
+        entry.whole = known.whole;
+    }
+    entry
 }
 
 /// # Errors

@@ -93,6 +93,9 @@ pub async fn bring(order: &Order<'_>) -> Result<Brought, PreloadError> {
     if let Some(manifest) = ready(order, &repository, &revision)?.filter(|_| !order.verify) {
         let known = order.source.reference().is_none_or(|name| repository.referred(name).as_deref() == Some(&revision));
         if known {
+            if let Some(index) = errand::index_of(order.source, &revision) {
+                repository.refer(index, &revision)?;
+            }
             repository.happens(&revision, Moment::Checked);
             repository.happens(&revision, Moment::Used);
             return Ok(unchanged(order, &repository, &manifest));
@@ -128,7 +131,8 @@ fn known(order: &Order<'_>, repository: &Repository) -> Result<Option<Manifest>,
     let asked = match order.source {
         Source::Hub { revision, .. } if is_commit(revision) => Some(revision.clone()),
         Source::Registry { reference, .. } => match reference.strip_prefix("sha256:") {
-            Some(digest) => Some(digest.to_owned()),
+            // An index leads to the manifest that was taken.
+            Some(digest) => repository.referred(reference).or_else(|| Some(digest.to_owned())),
             None => repository.referred(reference),
         },
         other => other.reference().and_then(|name| repository.referred(name)),

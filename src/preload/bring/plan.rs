@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::super::error::PreloadError;
 use super::super::gc;
+use super::super::part::directory_of;
 use super::super::store::journal::Journal;
 use super::super::store::{Entry, free_bytes, rate_of};
 use super::archives::room;
@@ -48,6 +49,8 @@ pub struct Plan {
 /// If the source can't be asked.
 pub async fn plan(order: &Order<'_>) -> Result<Plan, PreloadError> {
     let repository = order.store.repository(order.source);
+    // What is to come of which digests, where not all of the files is wanted.
+    let mut parts: Option<BTreeMap<String, u64>> = None;
     let manifest = match known(order, &repository)? {
         Some(manifest) => manifest,
         None => {
@@ -55,12 +58,21 @@ pub async fn plan(order: &Order<'_>) -> Result<Plan, PreloadError> {
             let listing = listing(&origin, newest).await?;
             let mut errand = Errand::new(order, &repository, listing)?;
             errand.pack_again();
+            if let Some(part) = order.part {
+                errand.narrow(&origin, part).await?;
+                parts = Some(errand.lacking());
+            }
             errand.manifest
         }
     };
     let snapshot = repository.of_manifest(&manifest);
     let missing: Vec<&Entry> = manifest.wanted().filter(|entry| !entry.is_whole(&repository)).collect();
-    let digests: BTreeMap<&str, u64> = missing.iter().map(|entry| (entry.digest.as_str(), entry.bytes)).collect();
+    let to_come = |entry: &Entry| match &parts {
+        Some(parts) => parts.get(&entry.digest).copied(),
+        None => Some(entry.bytes),
+    };
+    let digests: BTreeMap<&str, u64> =
+        missing.iter().filter_map(|entry| Some((entry.digest.as_str(), to_come(entry)?))).collect();
     let have = |digest: &str| Journal::bytes_of(&repository.journal(digest));
     let fetch_bytes =
         digests.iter().map(|(digest, bytes)| bytes.saturating_sub(have(digest))).fold(0, u64::saturating_add);
@@ -74,7 +86,10 @@ pub async fn plan(order: &Order<'_>) -> Result<Plan, PreloadError> {
         schema: "aictl.preload-plan/v1",
         source: order.source.to_string(),
         revision: manifest.revision.clone(),
-        path: snapshot.path.clone(),
+        path: match order.part.filter(|_| parts.is_some()) {
+            Some(part) => directory_of(&repository, &manifest.revision, part),
+            None => snapshot.path.clone(),
+        },
         files: snapshot.files.len(),
         bytes: snapshot.bytes(),
         fetch_files: digests.len(),

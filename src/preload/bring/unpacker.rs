@@ -17,7 +17,7 @@ use super::Order;
 
 /// Archives unpacked at a time: a core unpacks slower than a disk writes, and each may take a
 /// decoder's window of memory.
-pub const AT_ONCE: usize = 2;
+const AT_ONCE: usize = 2;
 /// Time between two words on how far they are.
 pub const TELL: Duration = Duration::from_millis(100);
 
@@ -28,13 +28,15 @@ pub type Done = (String, Vec<Member>);
 pub struct Unpacker {
     repository: Repository,
     choice: Choice,
-    together: Arc<Together>,
+    pub(super) together: Arc<Together>,
     /// Digests of all that were given.
     known: BTreeSet<String>,
     waiting: VecDeque<Entry>,
     begun: Vec<Begun>,
     running: JoinSet<(String, Result<Vec<Member>, PreloadError>)>,
     told: Instant,
+    /// Archives that were given out, and are dealt with when the next is asked for.
+    unsettled: usize,
 }
 
 /// An archive that is being unpacked.
@@ -55,7 +57,24 @@ impl Unpacker {
             begun: Vec::new(),
             running: JoinSet::new(),
             told: Instant::now(),
+            unsettled: 0,
         }
+    }
+
+    /// Leaves so many bytes of the disk to what is yet to be fetched.
+    pub fn hold_back(&self, bytes: u64) {
+        self.together.hold.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Of that so many have come.
+    pub fn arrived(&self, bytes: u64) {
+        let less = |held: u64| Some(held.saturating_sub(bytes));
+        let _ = self.together.hold.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
+    /// What was given out is dealt with: its room may be free.
+    fn settled(&mut self) {
+        self.together.ended(std::mem::take(&mut self.unsettled));
     }
 
     /// Takes an archive that is whole; one that it has had already is passed over.
@@ -74,6 +93,7 @@ impl Unpacker {
             let (repository, choice, together) =
                 (self.repository.clone(), self.choice.clone(), Arc::clone(&self.together));
             let (digest, reached) = (layer.digest.clone(), Arc::<AtomicU64>::default());
+            self.together.begun();
             self.begun.push(Begun { layer, reached: Arc::clone(&reached) });
             self.running.spawn_blocking(move || {
                 let members = unpack(&repository, &digest, &|name| choice.wants(name), &together, &reached);
@@ -87,6 +107,7 @@ impl Unpacker {
     /// # Errors
     /// If it could not be unpacked.
     pub fn ready(&mut self, sink: &dyn Sink) -> Option<Result<Done, PreloadError>> {
+        self.settled();
         let ended = self.running.try_join_next()?;
         Some(self.ended(ended, sink))
     }
@@ -96,6 +117,7 @@ impl Unpacker {
     /// # Errors
     /// If it could not be unpacked.
     pub async fn next(&mut self, sink: &dyn Sink) -> Option<Result<Done, PreloadError>> {
+        self.settled();
         loop {
             match tokio::time::timeout(TELL, self.running.join_next()).await {
                 Ok(ended) => return Some(self.ended(ended?, sink)),
@@ -114,6 +136,7 @@ impl Unpacker {
             why: format!("unpacking was given up: {error}"),
             passing: true,
         })?;
+        self.unsettled += 1;
         let members = members?;
         if let Some(place) = self.begun.iter().position(|begun| begun.layer.digest == digest) {
             let bytes = members.iter().map(|member| member.bytes).fold(0, u64::saturating_add);

@@ -303,6 +303,7 @@ impl Arrival {
             }
         }
         if portion::has_tensors(&self.remote.name)
+            && !self.remote.packed
             && self.remote.bytes > 0
             && let Err(error) = Header::read(&self.file)
         {

@@ -1,6 +1,7 @@
 //! OCI registries: the manifest of an artifact names layers by their digests, and annotations name
 //! the files in them (ORAS and ModelPack). Three calls, and the exchange of a password for a token.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use reqwest::header::{self, HeaderMap, HeaderValue};
@@ -23,6 +24,9 @@ const TITLES: [&str; 3] = ["org.cncf.model.filepath", "org.opencontainers.image.
 
 /// ModelPack's annotation with what the archiver knew of a layer's file, as JSON; "cnai" before 2025.
 const ABOUT: [&str; 2] = ["org.cncf.model.file.metadata+json", "org.cnai.model.file.metadata+json"];
+
+/// ORAS's annotation of a directory that is packed.
+const UNPACK: &str = "io.deis.oras.content.unpack";
 
 /// A repository of a registry.
 #[derive(Debug)]
@@ -58,6 +62,15 @@ struct About {
 }
 
 impl Layer {
+    /// Whether it is a file, though its type says it is an archive: ORAS gives all it packs the type of
+    /// an image's layer, and says of directories alone that they are to be unpacked.
+    fn is_plain_file(&self) -> bool {
+        let images = ["application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs."];
+        images.iter().any(|kind| self.media_type.starts_with(kind))
+            && self.annotations.contains_key(TITLES[1])
+            && self.annotations.get(UNPACK).is_none_or(|unpack| unpack != "true")
+    }
+
     /// The file that an archive says it holds, if it is but one: then it need not come if that is not
     /// wanted. Of a directory ModelPack's tools say so.
     fn only_file(&self) -> Option<String> {
@@ -102,7 +115,11 @@ impl Registry {
             let first = first.digest.clone();
             (digest, document) = self.manifest(&first).await?;
         }
-        let files = document.layers.iter().map(|layer| self.file(layer)).collect::<Result<Vec<Remote>, ReadError>>()?;
+        let mut files =
+            document.layers.iter().map(|layer| self.file(layer)).collect::<Result<Vec<Remote>, ReadError>>()?;
+        // An archive that is named twice holds the same files.
+        let mut archives = BTreeSet::new();
+        files.retain(|file| !file.packed || archives.insert(file.digest.clone()));
         Ok(Listing { revision: digest, files })
     }
 
@@ -111,7 +128,7 @@ impl Registry {
         let digest = digest.ok_or_else(|| ReadError::Final(format!("a layer has the digest {:?}", layer.digest)))?;
         // "….v1.tar", "….tar+gzip", "….diff.tar.gzip": how it is packed is seen from its first bytes.
         let kind = layer.media_type.rsplit('.').find(|part| !matches!(*part, "gzip" | "zstd")).unwrap_or_default();
-        let packed = kind == "tar" || kind.starts_with("tar+");
+        let packed = (kind == "tar" || kind.starts_with("tar+")) && !layer.is_plain_file();
         let title = TITLES.iter().find_map(|title| layer.annotations.get(*title));
         let name = match title {
             _ if packed => layer.only_file().unwrap_or_else(|| archive_name(&digest.to_ascii_lowercase())),

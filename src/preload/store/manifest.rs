@@ -34,10 +34,9 @@ pub struct Manifest {
     pub exclude: Vec<String>,
     /// All that the source lists, wanted or not.
     pub files: Vec<Entry>,
-    /// Layers that are archives, by their digest: the names of their members, which are `files` then;
-    /// null for one that is not unpacked, and is itself among them.
+    /// Layers that were archives, by their digest: the names of their members, which are `files`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub archives: BTreeMap<String, Option<Vec<String>>>,
+    pub archives: BTreeMap<String, Vec<String>>,
 }
 
 /// One file of it.
@@ -60,6 +59,9 @@ pub struct Entry {
     /// The blob as it was when its content was found right.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub whole: Option<Stamp>,
+    /// Whether it is a layer that is to become the files in it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub packed: bool,
 }
 
 /// What changes when a file does.
@@ -133,15 +135,10 @@ impl Manifest {
         revisions
     }
 
-    /// Whether a file is an archive that is not unpacked.
-    pub fn is_packed(&self, digest: &str) -> bool {
-        is_packed(&self.archives, digest)
-    }
-
     /// Says anew which files are wanted; so is an archive of which it is not known yet what it holds.
     pub fn want(&mut self, wants: impl Fn(&str) -> bool) {
         for entry in &mut self.files {
-            let unknown = is_packed(&self.archives, &entry.digest) && entry.name == archive_name(&entry.digest);
+            let unknown = entry.packed && entry.name == archive_name(&entry.digest);
             entry.wanted = unknown || wants(&entry.name);
         }
     }
@@ -153,11 +150,8 @@ impl Manifest {
         }
         let files: BTreeMap<&str, &Entry> = self.files.iter().map(|entry| (entry.name.as_str(), entry)).collect();
         let member = |name: &String| files.get(name.as_str()).map(|entry| (*entry).clone());
-        let unpacked = self.archives.iter().filter_map(|(digest, names)| {
-            let members = names.as_ref()?.iter().map(member).collect::<Option<_>>()?;
-            Some((digest.clone(), members))
-        });
-        unpacked.collect()
+        let members = |names: &Vec<String>| names.iter().map(member).collect::<Option<_>>();
+        self.archives.iter().filter_map(|(digest, names)| Some((digest.clone(), members(names)?))).collect()
     }
 
     /// Puts what an archive holds in its place.
@@ -166,7 +160,8 @@ impl Manifest {
     /// If one of its files can't be beside the others.
     pub fn replace(&mut self, archive: &str, members: Vec<Member>) -> Result<(), PreloadError> {
         let names = members.iter().map(|member| member.name.clone()).collect();
-        self.files.retain(|entry| entry.digest != archive);
+        // A file that an archive holds may be a layer, too.
+        self.files.retain(|entry| !(entry.packed && entry.digest == archive));
         self.files.extend(members.into_iter().map(|member| Entry {
             name: member.name,
             bytes: member.bytes,
@@ -175,8 +170,17 @@ impl Manifest {
             sha256: Some(member.sha256),
             wanted: member.stamp.is_some(),
             whole: member.stamp,
+            packed: false,
         }));
-        self.archives.insert(archive.to_owned(), Some(names));
+        self.archives.insert(archive.to_owned(), names);
+        self.check_together()
+    }
+
+    /// Says which of its files can't be beside the others.
+    ///
+    /// # Errors
+    /// If there is one.
+    pub fn check_together(&self) -> Result<(), PreloadError> {
         let together = name::check_together(self.files.iter().map(|entry| entry.name.as_str()));
         together.map_err(|(name, why)| PreloadError::Name { source_name: self.source.clone(), name, why })
     }
@@ -191,10 +195,6 @@ impl Manifest {
 /// single file has that file's.
 pub fn archive_name(digest: &str) -> String {
     format!("layer-{}.tar", &digest[..12.min(digest.len())])
-}
-
-fn is_packed(archives: &BTreeMap<String, Option<Vec<String>>>, digest: &str) -> bool {
-    archives.get(digest).is_some_and(Option::is_none)
 }
 
 impl Entry {
@@ -259,7 +259,16 @@ mod tests {
 
     fn entry(name: &str) -> Entry {
         let digest = "ab12".to_owned();
-        Entry { name: name.to_owned(), bytes: 3, digest, etag: None, sha256: None, wanted: true, whole: None }
+        Entry {
+            name: name.to_owned(),
+            bytes: 3,
+            digest,
+            etag: None,
+            sha256: None,
+            wanted: true,
+            whole: None,
+            packed: false,
+        }
     }
 
     #[test]

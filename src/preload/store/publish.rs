@@ -100,6 +100,7 @@ mod tests {
             sha256: None,
             wanted: true,
             whole,
+            packed: false,
         }
     }
 

@@ -10,24 +10,28 @@ mod read;
 mod record;
 #[cfg(test)]
 mod tests;
+mod together;
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use read::{Unsound, each_file};
 use record::Record;
-pub use record::forget;
+pub use record::{forget, made};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+pub use together::Together;
 
 use super::digest;
 use super::error::PreloadError;
+use super::fetch::quarantine;
+use super::portion::has_tensors;
 use super::source::hex;
+use super::store::Repository;
 use super::store::manifest::Stamp;
-use super::store::{Repository, free_bytes};
+use super::tensors::Header;
 
 /// Bytes read at a time.
 const PIECE: usize = 1 << 20;
@@ -46,24 +50,6 @@ pub struct Member {
     pub sha256: String,
     /// Its blob; `None` if it is not wanted, and there is none.
     pub stamp: Option<Stamp>,
-}
-
-/// What those who unpack archives of one repository at the same time share.
-#[derive(Debug)]
-pub struct Together {
-    /// Set to end the work.
-    pub stop: AtomicBool,
-    /// Bytes that a window of zstd may take.
-    window: u64,
-    /// Held by who gives a blob its name: two archives may hold the same file.
-    naming: Mutex<()>,
-}
-
-impl Together {
-    /// For runs that may take so many bytes of memory.
-    pub fn new(max_memory: u64) -> Together {
-        Together { stop: AtomicBool::new(false), window: max_memory / PARTS, naming: Mutex::default() }
-    }
 }
 
 /// Makes blobs of an archive's members that are wanted. What is there already stays as it is; what a
@@ -139,21 +125,32 @@ impl Work<'_> {
 
     /// Makes a blob of a member.
     fn keep(&mut self, name: String, bytes: u64, content: &mut dyn Read) -> Result<Member, Failure> {
-        if let Some(member) = self.record.take(self.repository, &name, bytes) {
+        let known = self.together.claim(|claimed| {
+            let known = self.record.take(self.repository, &name, bytes);
+            claimed.extend(known.iter().map(|member| member.sha256.clone()));
+            known
+        });
+        if let Some(member) = known {
             return Ok(member);
-        }
-        let blobs = self.repository.directory().join("blobs");
-        let free_bytes = free_bytes(&blobs);
-        if bytes > free_bytes {
-            return Err(PreloadError::Full { store: blobs, needed_bytes: bytes, free_bytes }.into());
         }
         let aside = format!("{}.{}", self.layer, self.members.len());
         let aside = Aside::new(self.repository.private("incomplete").join(aside))?;
+        // What a run left that was cut off is gone by now.
+        let together = self.together;
+        let promise = together.room(bytes, &self.repository.directory().join("blobs"))?;
         let sha256 = self.copy(content, bytes, Some(&aside))?;
+        drop(promise);
+        if has_tensors(&name)
+            && bytes > 0
+            && let Err(error) = Header::read(&aside.file)
+        {
+            // Loaders trust it: as of a file that comes alone.
+            let (why, quarantine) = (error.to_string(), quarantine(self.repository, &sha256, &aside.path)?);
+            return Err(PreloadError::Header { name, why, quarantine }.into());
+        }
         let blob = self.repository.blob(&sha256);
         let failed = |what, error| PreloadError::store(what, &aside.path, error);
-        let stamp = {
-            let _turn = self.together.naming.lock().unwrap_or_else(PoisonError::into_inner);
+        let stamp = together.claim(|claimed| {
             // Other revisions may have it, and know it by its stamp.
             let there = fs::symlink_metadata(&blob).is_ok_and(|there| there.is_file() && there.len() == bytes)
                 && digest::of_file(&blob, false).is_ok_and(|found| found.sha256 == sha256);
@@ -162,8 +159,9 @@ impl Work<'_> {
                 fs::rename(&aside.path, &blob).map_err(|error| failed("rename", error))?;
             }
             let found = fs::symlink_metadata(&blob).map_err(|error| PreloadError::store("read", &blob, error))?;
-            Stamp::of(&found)
-        };
+            claimed.insert(sha256.clone());
+            Ok::<Stamp, PreloadError>(Stamp::of(&found))
+        })?;
         let member = Member { name, bytes, sha256, stamp: Some(stamp) };
         self.record.keep(&member)?;
         Ok(member)
@@ -201,7 +199,7 @@ impl Aside {
     fn new(path: PathBuf) -> Result<Aside, PreloadError> {
         let failed = |error| PreloadError::store("create", &path, error);
         fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).map_err(failed)?;
-        let file = File::create(&path).map_err(failed)?;
+        let file = File::options().read(true).write(true).create(true).truncate(true).open(&path).map_err(failed)?;
         Ok(Aside { path, file })
     }
 }

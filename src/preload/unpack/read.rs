@@ -132,13 +132,15 @@ fn file_name<R: Read>(entry: &mut Entry<'_, R>) -> Result<Option<String>, Unsoun
         }
     }
     match kind {
+        // Before POSIX a directory was a file whose name ends so.
+        EntryType::Regular if text.ends_with('/') && entry.size() == 0 => return Ok(None),
         EntryType::Regular | EntryType::Continuous => {}
         EntryType::Directory => return Ok(None),
         EntryType::GNUSparse => return Err(sparse(&shown)),
         kind => return Err(Unsound(format!("{shown:?} in it is {}; only files are taken", kind_of(kind)))),
     }
     // "./x", as `tar -C DIRECTORY .` writes it.
-    let name = text.strip_prefix("./").unwrap_or(&text);
+    let name = text.strip_prefix("./").map_or(&*text, |name| name.trim_start_matches('/'));
     let checked = if written == text.as_bytes() { name::check(name) } else { Err("it is not UTF-8") };
     checked.map_err(|why| Unsound(format!("it names a file {shown:?}: {why}")))?;
     Ok(Some(name.to_owned()))
@@ -150,7 +152,7 @@ fn is_sparse(key: &[u8]) -> bool {
 }
 
 fn sparse(shown: &str) -> Unsound {
-    Unsound(format!("{shown:?} in it is stored sparse; whoever packs it must not ask tar for that (--sparse)"))
+    Unsound(format!("{shown:?} in it is stored sparse; pack it with its holes (no --sparse; bsdtar: --no-read-sparse)"))
 }
 
 fn kind_of(kind: EntryType) -> &'static str {

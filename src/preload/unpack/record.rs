@@ -27,6 +27,25 @@ pub fn forget(repository: &Repository, layer: &str) {
     let _ = fs::remove_file(path_of(repository, layer));
 }
 
+/// Bytes of an archive that have become blobs, though no manifest says so yet.
+pub fn made(repository: &Repository, layer: &str) -> u64 {
+    let members: Vec<Member> = members(&fs::read_to_string(path_of(repository, layer)).unwrap_or_default()).collect();
+    members.iter().filter(|member| is_there(repository, member)).map(|member| member.bytes).fold(0, u64::saturating_add)
+}
+
+fn members(text: &str) -> impl Iterator<Item = Member> {
+    text.lines().filter_map(|line| serde_json::from_str(line).ok())
+}
+
+/// Whether a member's blob is as it was when it was made.
+fn is_there(repository: &Repository, member: &Member) -> bool {
+    // Whoever can write to the store could name a file elsewhere.
+    is_digest(&member.sha256)
+        && fs::symlink_metadata(repository.blob(&member.sha256)).is_ok_and(|there| {
+            there.is_file() && there.len() == member.bytes && member.stamp == Some(Stamp::of(&there))
+        })
+}
+
 impl Record {
     /// What is recorded of an archive. Lines that are cut off or strange are as if not there.
     ///
@@ -35,8 +54,7 @@ impl Record {
     pub fn open(repository: &Repository, layer: &str) -> Result<Record, PreloadError> {
         let path = path_of(repository, layer);
         let text = fs::read_to_string(&path).unwrap_or_default();
-        let members = text.lines().filter_map(|line| serde_json::from_str::<Member>(line).ok());
-        let known = members.map(|member| (member.name.clone(), member)).collect();
+        let known = members(&text).map(|member| (member.name.clone(), member)).collect();
         let open = || {
             fs::create_dir_all(repository.private("incomplete"))?;
             let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
@@ -51,11 +69,7 @@ impl Record {
 
     /// A member whose blob is as it was when it was made.
     pub fn take(&mut self, repository: &Repository, name: &str, bytes: u64) -> Option<Member> {
-        let member = self.known.remove(name).filter(|member| member.bytes == bytes)?;
-        // Whoever can write to the store could name a file elsewhere.
-        let there = is_digest(&member.sha256).then(|| fs::symlink_metadata(repository.blob(&member.sha256)))?.ok()?;
-        let same = there.is_file() && there.len() == bytes && member.stamp == Some(Stamp::of(&there));
-        same.then_some(member)
+        self.known.remove(name).filter(|member| member.bytes == bytes && is_there(repository, member))
     }
 
     /// Keeps a member.

@@ -132,6 +132,50 @@ fn tricks_are_refused_by_name() {
 }
 
 #[test]
+fn directories_of_before_posix_are_passed_over() {
+    let directory = packed_raw(EntryType::Regular, b"sub/", b"");
+    let archive = [directory[..512].to_vec(), packed(&[(".//sub/x", b"1")])].concat();
+    assert_eq!(bench().unpack(&archive).unwrap()[0].name, "sub/x");
+}
+
+#[test]
+fn tensors_are_looked_at_as_in_a_file_that_comes_alone() {
+    let bench = bench();
+    let error = bench.unpack(&packed(&[("a/model.safetensors", b"garbage garbage")])).unwrap_err();
+    assert!(matches!(error, PreloadError::Header { .. }), "{error}");
+    assert_eq!(fs::read_dir(bench.repository.private("quarantine")).unwrap().count(), 1);
+}
+
+#[test]
+fn who_lacks_room_waits_for_who_may_give_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let together = Together::new(256 << 20);
+    let free = super::super::store::free_bytes(directory.path());
+    together.begun();
+    let all = together.room(free / 2, directory.path()).map_err(|_| "no room").unwrap();
+    together.begun();
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| together.room(free / 2 + free / 4, directory.path()).is_ok());
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        assert!(!other.is_finished(), "it waits");
+        drop(all);
+        assert!(other.join().unwrap());
+    });
+    // Nobody else is at work: nothing will go.
+    together.ended(1);
+    assert!(matches!(together.room(free * 2, directory.path()), Err(Failure::Store(PreloadError::Full { .. }))));
+    // What is yet to come has its room first.
+    together.hold.store(u64::MAX / 2, Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| together.room(1, directory.path()).is_ok());
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        assert!(!other.is_finished(), "it waits");
+        together.hold.store(0, Ordering::Relaxed);
+        assert!(other.join().unwrap());
+    });
+}
+
+#[test]
 fn sizes_that_lie_find_no_room_or_no_end() {
     let lie = |size| {
         let mut header = header(EntryType::Regular, size);
@@ -178,7 +222,7 @@ fn sparse_files_and_names_for_all_are_refused() {
         header.set_cksum();
         let mut bytes = [header.as_bytes(), record.as_bytes()].concat();
         bytes.resize(1024, 0);
-        [bytes, packed(&[("model.safetensors", b"abc")])].concat()
+        [bytes, packed(&[("model.gguf", b"abc")])].concat()
     };
     // The size of one with a hole, which is told with the name of its owner.
     let mut unreadable = packed_raw(EntryType::GNUSparse, b"m", b"");
@@ -188,7 +232,7 @@ fn sparse_files_and_names_for_all_are_refused() {
     unreadable[148..156].copy_from_slice(format!("{:06o}\0 ", sum + 8 * 32).as_bytes());
     for (archive, word) in [
         (unreadable, "\u{fffd}[2J"),
-        (pax(EntryType::XHeader, "GNU.sparse.major", "1"), "\"model.safetensors\" in it is stored sparse"),
+        (pax(EntryType::XHeader, "GNU.sparse.major", "1"), "\"model.gguf\" in it is stored sparse"),
         (packed_raw(EntryType::GNUSparse, b"m", b""), "\"m\" in it is stored sparse"),
         (pax(EntryType::XGlobalHeader, "path", "y"), "that their path is the same"),
         (pax(EntryType::XGlobalHeader, "GNU.sparse.name", "y"), "that their GNU.sparse.name is the same"),
@@ -197,7 +241,7 @@ fn sparse_files_and_names_for_all_are_refused() {
         assert!(error.contains(word), "{error}");
     }
     let members = bench().unpack(&pax(EntryType::XGlobalHeader, "comment", "from git")).unwrap();
-    assert_eq!(members[0].name, "model.safetensors");
+    assert_eq!(members[0].name, "model.gguf");
     let members = bench().unpack(&pax(EntryType::XHeader, "path", "other")).unwrap();
     assert_eq!(members[0].name, "other");
 }

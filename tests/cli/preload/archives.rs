@@ -11,7 +11,7 @@ use super::super::support;
 use super::super::support::http::{Fault, noise, sha256};
 use super::super::support::kube::free_port;
 use super::damage::Small;
-use super::sources::{Layer, Running, path_of, registry, registry_of, wait_for_port};
+use super::sources::{Layer, Running, path_of, protected, publish, registry, registry_of, wait_for_port};
 use super::{contents, safetensors};
 
 const TAR: &str = "application/vnd.cncf.model.weight.v1.tar";
@@ -222,8 +222,10 @@ fn an_archive_that_fills_the_disk_stops_and_goes_on() {
     let repository = repository(&environment);
     assert_eq!((fs::read_dir(repository.join("snapshots")).unwrap().count(), blobs(&repository)), (0, 2), "{ran}");
     let first = fs::metadata(repository.join("blobs").join(sha256(&one))).unwrap().modified().unwrap();
-    // Not enough to write the first once more.
+    // Not enough to write the first once more, nor beside what a run leaves that is killed.
     assert!(resized("remount,size=52000000"));
+    let left = repository.join(".aictl/incomplete").join(format!("{}.1", sha256(&gzip)));
+    fs::write(left, vec![1; 5_000_000]).unwrap();
     server.take_log();
     let ran = preload(&environment, &host, &["-o", "name"]);
     assert!(contents(&path_of(&environment, &ran)) == [("a.bin".to_owned(), one.clone()), ("b.bin".to_owned(), other)]);
@@ -262,17 +264,19 @@ fn what_a_cut_off_run_left_goes_with_the_next_or_with_gc() {
 #[test]
 fn an_archive_of_one_file_that_is_not_wanted_stays_where_it_is() {
     let environment = TestEnvironment::new();
+    let weights = safetensors(&[("w".to_owned(), noise(3_000_000, 1))]);
     let (one, other, directory) = (
-        archive(&[("a.bin", &noise(3_000_000, 1))]),
+        archive(&[("a.safetensors", &weights)]),
         archive(&[("sub/b.bin", &noise(3_000_000, 2))]),
         archive(&[("more/c.bin", b"c"), ("more/c.json", b"{}")]),
     );
     let layer = |content, path, typeflag| Layer { kind: TAR, content, path, typeflag: Some(typeflag) };
-    let layers = [layer(&one, "a.bin", b'0'), layer(&other, "sub/b.bin", b'0'), layer(&directory, "more", b'5')];
+    let layers =
+        [layer(&one, "a.safetensors", b'0'), layer(&other, "sub/b.bin", b'0'), layer(&directory, "more", b'5')];
     let (server, host, _) = registry_of(&environment, &layers);
     let ran = preload(&environment, &host, &["-o", "name", "--exclude", "*/*.bin"]);
     let path = path_of(&environment, &ran);
-    let mut wanted = vec![("a.bin".to_owned(), noise(3_000_000, 1)), ("more/c.json".to_owned(), b"{}".to_vec())];
+    let mut wanted = vec![("a.safetensors".to_owned(), weights), ("more/c.json".to_owned(), b"{}".to_vec())];
     assert!(contents(&path) == wanted);
     let asked: Vec<String> = server.take_log().into_iter().map(|request| request.target).collect();
     let fetched = |layer: &[u8]| asked.iter().any(|target| target.ends_with(&sha256(layer)));
@@ -286,6 +290,128 @@ fn an_archive_of_one_file_that_is_not_wanted_stays_where_it_is() {
     wanted.sort();
     assert!(contents(&path_of(&environment, &ran)) == wanted);
     assert_eq!(blobs(&repository(&environment)), 4);
+}
+
+/// A file in an archive may be a layer itself, of this artifact or of another.
+#[test]
+fn an_archive_in_an_archive_is_a_file() {
+    for salt in 0..4 {
+        let environment = TestEnvironment::new();
+        let inner = archive(&[("in.bin", &noise(100_000, salt))]);
+        let outer = archive(&[("shards/0.tar", &inner), ("out.bin", &noise(2_000_000, salt + 100))]);
+        let more = archive(&[("more.bin", &noise(1_000_000, salt + 200))]);
+        let layer = |content| Layer { kind: TAR, content, path: "x", typeflag: None };
+        let (server, host, _) = registry_of(&environment, &[layer(&inner)]);
+        let both = publish(&server, "v2", &[layer(&outer), layer(&inner), layer(&more), layer(&more)]);
+        let first = preload(&environment, &host, &["-o", "name"]);
+        assert!(contents(&path_of(&environment, &first)) == [("in.bin".to_owned(), noise(100_000, salt))]);
+        let ran = environment.run(["preload", &format!("oci://{host}/org/model:v2"), "--to", "store", "-o", "name"]);
+        let path = path_of(&environment, &ran);
+        let wanted = [
+            ("in.bin".to_owned(), noise(100_000, salt)),
+            ("more.bin".to_owned(), noise(1_000_000, salt + 200)),
+            ("out.bin".to_owned(), noise(2_000_000, salt + 100)),
+            ("shards/0.tar".to_owned(), inner.clone()),
+        ];
+        assert!(path.ends_with(both) && contents(&path) == wanted, "{salt}: {ran}");
+        // Alone, in an empty store.
+        let source = format!("oci://{host}/org/model:v2");
+        let ran = environment.run(["preload", &source, "--to", "other/store", "-o", "name"]);
+        let path = environment.path("other/store").join(ran.stdout.trim().split_once("other/store/").unwrap().1);
+        assert!(contents(&path) == wanted, "{salt}: {ran}");
+    }
+}
+
+#[test]
+fn archives_that_hold_the_same_name_are_refused_whatever_is_here() {
+    let environment = TestEnvironment::new();
+    let (one, other) = (archive(&[("config.json", b"A")]), archive(&[("config.json", b"B"), ("b", b"b")]));
+    let layer = |content| Layer { kind: TAR, content, path: "x", typeflag: None };
+    let (server, host, _) = registry_of(&environment, &[layer(&one)]);
+    publish(&server, "v2", &[layer(&other)]);
+    publish(&server, "v3", &[layer(&one), layer(&other)]);
+    let run = |tag| environment.run(["preload", &format!("oci://{host}/org/model:{tag}"), "--to", "store"]);
+    let refused = run("v3");
+    assert!(refused.status == Some(1) && refused.stderr.contains("it is there twice"), "{refused}");
+    assert_eq!((run("v1").status, run("v2").status), (Some(0), Some(0)));
+    let refused = run("v3");
+    assert!(refused.status == Some(1) && refused.stderr.contains("it is there twice"), "{refused}");
+}
+
+/// ORAS calls all that it packs a layer of an image; only what it says is to be unpacked is an archive.
+#[test]
+fn a_file_that_oras_pushed_is_a_file() {
+    let environment = TestEnvironment::new();
+    let packed = archive(&[("in.bin", b"1")]);
+    let zeros = [0; 4096];
+    let kind = "application/vnd.oci.image.layer.v1.tar";
+    let layer = |content, path| Layer { kind, content, path, typeflag: None };
+    let layers = [layer(b"{}".as_slice(), "config.json"), layer(&zeros, "zeros.bin"), layer(&packed, "data.tar")];
+    let (_server, host, _) = registry_of(&environment, &layers);
+    let ran = preload(&environment, &host, &["-o", "name"]);
+    let wanted = [
+        ("config.json".to_owned(), b"{}".to_vec()),
+        ("data.tar".to_owned(), packed.clone()),
+        ("zeros.bin".to_owned(), zeros.to_vec()),
+    ];
+    assert!(contents(&path_of(&environment, &ran)) == wanted, "{ran}");
+}
+
+/// Two that don't fit beside each other are unpacked one after the other.
+#[test]
+fn archives_wait_for_each_other_s_room() {
+    if !support::require("root", support::is_root()) {
+        return;
+    }
+    let environment = TestEnvironment::new();
+    let Some(_small) = support::require_some("tmpfs", Small::mount(environment.path("store"))) else { return };
+    let files: Vec<(String, Vec<u8>)> = (0..3).map(|number| (format!("{number}"), noise(5_500_000, number))).collect();
+    let archives: Vec<Vec<u8>> = files.iter().map(|(name, bytes)| archive(&[(name, bytes)])).collect();
+    let layers: Vec<Layer<'_>> =
+        archives.iter().map(|content| Layer { kind: TAR, content, path: "x", typeflag: None }).collect();
+    let (_server, host, _) = registry_of(&environment, &layers);
+    let ran = preload(&environment, &host, &["-o", "name"]);
+    assert!(contents(&path_of(&environment, &ran)) == files, "{ran}");
+}
+
+#[test]
+fn what_is_named_stays_and_what_is_lost_is_counted() {
+    let environment = TestEnvironment::new();
+    let layer = archive(&[("w.bin", &noise(3_000_000, 1)), ("b.json", b"{}")]);
+    let (server, host, revision) = registry(&environment, TAR, &layer);
+    let ran = preload(&environment, &host, &["-o", "name"]);
+    let path = path_of(&environment, &ran);
+    // A narrower run: the names of the first are there, and read.
+    assert_eq!(preload(&environment, &host, &["--exclude", "*.bin", "--verify"]).status, Some(0));
+    let old = std::time::SystemTime::now() - Duration::from_secs(3 * 86400);
+    for blob in fs::read_dir(path.join("../../blobs")).unwrap().flatten() {
+        fs::File::open(blob.path()).unwrap().set_modified(old).unwrap();
+    }
+    let ran = environment.run(["preload", "gc", "--to", "store", "--max-size", "1GB"]);
+    assert!(ran.status == Some(0) && fs::read(path.join("w.bin")).unwrap() == noise(3_000_000, 1), "{ran}");
+    // Of an archive all comes for a file that is lost; the plan says so.
+    assert_eq!(preload(&environment, &host, &[]).status, Some(0));
+    fs::remove_file(fs::canonicalize(path.join("b.json")).unwrap()).unwrap();
+    let ran = preload(&environment, &host, &["--dry-run", "-o", "json"]);
+    let plan: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(plan[0]["fetch_bytes"].as_u64(), Some(layer.len() as u64), "{ran}");
+    server.take_bytes();
+    assert_eq!(preload(&environment, &host, &[]).status, Some(0));
+    assert!(server.take_bytes() >= layer.len() as u64 && contents(&path).len() == 2);
+    // An index by its digest, and nobody to ask which manifest it leads to.
+    let index = serde_json::json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [{"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": format!("sha256:{revision}"), "size": 1}]
+    })
+    .to_string();
+    let digest = sha256(index.as_bytes());
+    server.file(&format!("/v2/org/model/manifests/sha256:{digest}"), protected(&server, index.into_bytes()));
+    let source = format!("oci://{host}/org/model@sha256:{digest}");
+    assert_eq!(environment.run(["preload", &source, "--to", "store"]).status, Some(0));
+    let mut command = environment.command();
+    command.args(["preload", &source, "--to", "store"]).env("HF_HUB_OFFLINE", "1");
+    let ran = environment.ran(command.current_dir(environment.path("")).output().unwrap());
+    assert_eq!(ran.status, Some(0), "{ran}");
 }
 
 /// The distribution project's own server, and archives as tar, pzstd and gzip make them.

@@ -25,6 +25,11 @@ fn a_rank_fetches_its_layers_alone() {
     let environment = TestEnvironment::new();
     let files = files();
     let hub = Hub::with("org/model", &files);
+    let plan = run(&environment, &hub, &["org/model", "--rank", "0/4", "--dry-run", "-o", "json"]);
+    let plan: serde_json::Value = serde_json::from_str(&plan.stdout).unwrap();
+    let ran = run(&environment, &hub, &["org/model", "--tensors", "nosuch*"]);
+    assert!(ran.status == Some(1) && ran.stderr.contains("no tensors that match"), "{ran}");
+    hub.server.take_bytes();
     let ran = run(&environment, &hub, &["org/model", "--rank", "0/4", "-o", "json"]);
     assert_eq!(ran.status, Some(0), "{ran}");
     let came = hub.server.take_bytes();
@@ -33,6 +38,9 @@ fn a_rank_fetches_its_layers_alone() {
     assert_eq!((&models[0]["state"], &models[0]["verified"]), (&"partial".into(), &false.into()), "{ran}");
     let path = models[0]["path"].as_str().unwrap();
     assert!(path.ends_with("rank-0-of-4"), "{path}");
+    assert_eq!((&plan[0]["path"], plan[0]["fetch_files"].as_u64()), (&models[0]["path"], Some(4)), "{plan}");
+    let planned = plan[0]["fetch_bytes"].as_u64().unwrap();
+    assert!((20_000_000..20_010_000).contains(&planned), "{planned} bytes planned for one layer of 20 MB");
     let there = contents(&environment.path("store").join(path.split_once("store/").unwrap().1));
     let names: Vec<&str> = there.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names.len(), 4, "no second copy of the weights: {names:?}");

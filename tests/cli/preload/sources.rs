@@ -81,35 +81,7 @@ pub fn registry(environment: &TestEnvironment, kind: &str, content: &[u8]) -> (S
 /// with a challenge, until a token comes that its issuer gave for a password.
 pub fn registry_of(environment: &TestEnvironment, layers: &[Layer<'_>]) -> (Server, String, String) {
     let server = Server::start();
-    let describe = |layer: &Layer<'_>| {
-        let mut annotations = serde_json::json!({"org.cncf.model.filepath": layer.path});
-        if let Some(typeflag) = layer.typeflag {
-            let about = serde_json::json!({"name": layer.path, "mode": 0o644, "typeflag": typeflag}).to_string();
-            annotations["org.cncf.model.file.metadata+json"] = about.into();
-        }
-        let digest = format!("sha256:{}", sha256(layer.content));
-        serde_json::json!({
-            "mediaType": layer.kind, "digest": digest, "size": layer.content.len(), "annotations": annotations})
-    };
-    let manifest = serde_json::json!({
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "artifactType": "application/vnd.cncf.model.manifest.v1+json",
-        "layers": layers.iter().map(describe).collect::<Vec<_>>()
-    })
-    .to_string();
-    let challenge = format!("Bearer realm=\"{}/token\",service=\"registry\"", server.url());
-    let protected = |content: Vec<u8>| {
-        let mut served = Served { etag: None, ..Served::new(content) };
-        served.headers.push(("WWW-Authenticate".to_owned(), challenge.clone()));
-        served
-    };
-    server.file("/v2/org/model/manifests/v1", protected(manifest.clone().into_bytes()));
-    for layer in layers {
-        let digest = sha256(layer.content);
-        server.file(&format!("/v2/org/model/blobs/sha256:{digest}"), protected(layer.content.to_vec()));
-    }
-    server.file("/token", Served { etag: None, ..Served::new(br#"{"token": "of-the-issuer"}"#.to_vec()) });
+    let revision = publish(&server, "v1", layers);
     let host = server.url().replace("http://", "");
     let pair = "YWRhOmdlaGVpbQ=="; // ada:geheim
     environment.write(".docker/config.json", format!(r#"{{"auths": {{"{host}": {{"auth": "{pair}"}}}}}}"#));
@@ -125,7 +97,51 @@ pub fn registry_of(environment: &TestEnvironment, layers: &[Layer<'_>]) -> (Serv
         };
         (!right).then_some(Fault::Status(401, None))
     });
-    (server, host, sha256(manifest.as_bytes()))
+    (server, host, revision)
+}
+
+/// A document that is given to who has a token, and else says where to get one.
+pub fn protected(server: &Server, content: Vec<u8>) -> Served {
+    let challenge = format!("Bearer realm=\"{}/token\",service=\"registry\"", server.url());
+    let mut served = Served { etag: None, ..Served::new(content) };
+    served.headers.push(("WWW-Authenticate".to_owned(), challenge));
+    served
+}
+
+/// Gives an artifact a tag; returns the digest of its manifest.
+pub fn publish(server: &Server, tag: &str, layers: &[Layer<'_>]) -> String {
+    let describe = |layer: &Layer<'_>| {
+        // ORAS names files as images do.
+        let name = match layer.kind.starts_with("application/vnd.oci.image.") {
+            true => "org.opencontainers.image.title",
+            false => "org.cncf.model.filepath",
+        };
+        let mut annotations = serde_json::json!({name: layer.path});
+        if let Some(typeflag) = layer.typeflag {
+            let about = serde_json::json!({"name": layer.path, "mode": 0o644, "typeflag": typeflag}).to_string();
+            annotations["org.cncf.model.file.metadata+json"] = about.into();
+        }
+        let digest = format!("sha256:{}", sha256(layer.content));
+        serde_json::json!({
+            "mediaType": layer.kind, "digest": digest, "size": layer.content.len(), "annotations": annotations})
+    };
+    let manifest = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "artifactType": "application/vnd.cncf.model.manifest.v1+json",
+        "layers": layers.iter().map(describe).collect::<Vec<_>>()
+    })
+    .to_string();
+    let digest = sha256(manifest.as_bytes());
+    for name in [tag, &format!("sha256:{digest}")] {
+        server.file(&format!("/v2/org/model/manifests/{name}"), protected(server, manifest.clone().into_bytes()));
+    }
+    for layer in layers {
+        let digest = sha256(layer.content);
+        server.file(&format!("/v2/org/model/blobs/sha256:{digest}"), protected(server, layer.content.to_vec()));
+    }
+    server.file("/token", Served { etag: None, ..Served::new(br#"{"token": "of-the-issuer"}"#.to_vec()) });
+    digest
 }
 
 #[test]
