@@ -259,9 +259,11 @@ fn what_was_typed_wrongly_is_told() {
 }
 
 /// The viewer in a real terminal; the shell around it tells how it left the terminal.
+///
+/// The terminal first: it ends before its directory goes.
 struct Viewer {
-    _environment: TestEnvironment,
     terminal: Terminal,
+    _environment: TestEnvironment,
 }
 
 impl Viewer {
