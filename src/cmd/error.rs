@@ -88,6 +88,12 @@ impl Error {
         self
     }
 
+    /// What went wrong, roughly.
+    #[cfg(test)]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// Whether a signal ended the work.
     pub fn is_interruption(&self) -> bool {
         self.kind == Kind::Interrupted
@@ -98,6 +104,15 @@ impl Error {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Error::new(Kind::Closed, "stdout is closed"),
             _ => Error::failed("cannot write to stdout", error),
+        }
+    }
+
+    /// What a command ends with that knows its outcome and has said it: a reader that went away
+    /// early changes nothing about that.
+    pub fn unless_closed(said: Result<(), Error>, code: u8) -> Result<u8, Error> {
+        match said {
+            Err(error) if error.kind != Kind::Closed => Err(error),
+            _ => Ok(code),
         }
     }
 
@@ -166,5 +181,19 @@ impl From<CaptureError> for Error {
         };
         shown.hints.extend(hint.map(str::to_owned));
         shown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_pipe_changes_no_outcome() {
+        let closed = || Err(Error::output(io::ErrorKind::BrokenPipe.into()));
+        let full = Err(Error::output(io::ErrorKind::StorageFull.into()));
+        assert_eq!(Error::unless_closed(closed(), FOUND).unwrap(), FOUND);
+        assert_eq!(Error::unless_closed(Ok(()), BLIND).unwrap(), BLIND);
+        assert!(Error::unless_closed(full, FOUND).is_err());
     }
 }

@@ -29,27 +29,39 @@ pub fn asked(interrupt: &Interrupt, stops: &Stops) -> Asked {
 pub struct Interrupt {
     stop: Arc<AtomicBool>,
     terminate: Arc<AtomicBool>,
+    /// Nothing is at work that must be ended cleanly.
+    idle: Arc<AtomicBool>,
 }
 
 impl Interrupt {
     /// Takes SIGINT, SIGTERM and SIGHUP over for the rest of the process's life.
     pub fn catch() -> io::Result<Interrupt> {
-        let interrupt = Interrupt { stop: Arc::default(), terminate: Arc::default() };
+        let interrupt = Interrupt { stop: Arc::default(), terminate: Arc::default(), idle: Arc::default() };
         for signal in [SIGINT, SIGTERM, SIGHUP] {
-            let stop = Arc::clone(&interrupt.stop);
+            let (stop, idle) = (Arc::clone(&interrupt.stop), Arc::clone(&interrupt.idle));
             let end_at_the_second = move || {
-                if stop.load(Ordering::SeqCst) {
+                if stop.load(Ordering::SeqCst) || idle.load(Ordering::SeqCst) {
                     tui::restore();
                     low_level::exit(error::INTERRUPTED.into());
                 }
             };
-            // SAFETY: reads a flag, makes system calls, ends: nothing there takes memory or a lock.
+            // SAFETY: reads flags, makes system calls, ends: nothing there takes memory or a lock.
             // Handlers run in order: this one ends the process only if an earlier signal set the flag.
             unsafe { low_level::register(signal, end_at_the_second) }?;
             flag::register(signal, Arc::clone(&interrupt.stop))?;
         }
         flag::register(SIGTERM, Arc::clone(&interrupt.terminate))?;
         Ok(interrupt)
+    }
+
+    /// While nothing is at work, as when input is waited for, the first signal ends aictl at once.
+    pub fn set_idle(&self, idle: bool) {
+        self.idle.store(idle, Ordering::SeqCst);
+        if idle && self.is_set() {
+            // It came a moment before.
+            tui::restore();
+            low_level::exit(error::INTERRUPTED.into());
+        }
     }
 
     /// Set by the first signal.

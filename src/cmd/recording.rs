@@ -123,14 +123,21 @@ impl NewRecording {
         let cannot = |error: io::Error| {
             let hint = match error.kind() {
                 io::ErrorKind::NotFound => "the directory does not exist; make it, or choose another with -w FILE",
+                io::ErrorKind::PermissionDenied => "you may not write there; choose another file with -w FILE",
                 _ => "choose another file with -w FILE",
             };
             Error::failed(format!("cannot write {shown}"), error).hint(hint)
         };
         let fresh = fs::symlink_metadata(path).is_err();
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
-        // A pipe or device may allow writing only.
-        let file = file.or_else(|_| OpenOptions::new().write(true).open(path)).map_err(cannot)?;
+        // A pipe or device may allow writing only. Of anything else the first error is the one to tell.
+        let only_writable =
+            || fs::metadata(path).is_ok_and(|data| data.file_type().is_fifo() || data.file_type().is_char_device());
+        let file = file.or_else(|error| match only_writable() {
+            true => OpenOptions::new().write(true).open(path),
+            false => Err(error),
+        });
+        let file = file.map_err(cannot)?;
         let kind = file.metadata().map_err(cannot)?.file_type();
         let ordinary = kind.is_file();
         if !ordinary && !kind.is_fifo() && !kind.is_char_device() {

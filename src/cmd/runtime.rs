@@ -55,8 +55,30 @@ impl From<ClusterError> for Error {
             | ClusterError::Forbidden { .. }
             | ClusterError::Silent { .. }
             | ClusterError::Unreachable { .. } => Kind::Blind,
+            // It could not look, or had no time to: as if it were away.
+            ClusterError::Refused { code: 408 | 429 | 500.., .. } => Kind::Blind,
             ClusterError::NotFound { .. } | ClusterError::Refused { .. } => Kind::Failed,
         };
         Error::told(kind, &error, error.hint())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_cannot_answer_is_as_one_that_is_away() {
+        let refused = |code| {
+            let error = ClusterError::Refused { what: "cannot list nodes".into(), message: "no".into(), code };
+            Error::from(error).kind()
+        };
+        for code in [408, 429, 500, 502, 503, 504] {
+            assert_eq!(refused(code), Kind::Blind, "{code}");
+        }
+        for code in [400, 409, 410, 422] {
+            assert_eq!(refused(code), Kind::Failed, "{code}");
+        }
+        assert_eq!(Error::from(ClusterError::Context { context: "nope".into() }).kind(), Kind::Usage);
     }
 }

@@ -79,6 +79,12 @@ impl<'c> Collector<'c> {
         self.history
     }
 
+    /// The machine booted again: what was told so far is history.
+    pub fn booted(&mut self) {
+        self.history += self.groups.values().map(|group| group.count.max(1)).sum::<u64>();
+        self.groups.clear();
+    }
+
     /// Takes an event.
     pub fn add(&mut self, event: Event) {
         if self.is_history(event.stamp) {

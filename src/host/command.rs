@@ -6,7 +6,8 @@ use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -28,6 +29,8 @@ pub struct Order {
     pub timeout: Duration,
     /// Most bytes of stdout, and of stderr, that are kept.
     pub most_output: usize,
+    /// Once it is set, the program is killed with all that it has started.
+    pub stop: Option<Arc<AtomicBool>>,
 }
 
 /// How it went.
@@ -52,6 +55,8 @@ pub enum End {
     Signalled(i32),
     /// It took too long and was killed, with all that it had started.
     Late,
+    /// It was to stop, and was killed, with all that it had started.
+    Stopped,
 }
 
 /// Where programs are looked for.
@@ -110,12 +115,13 @@ pub fn run(order: &Order) -> io::Result<Ran> {
     unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
     let mut child = command.spawn()?;
     let mut pipes = Pipes::of(&mut child, order.most_output);
-    let in_time = pipes.follow(&child, end);
-    kill_all(&child, &mark, !in_time);
+    let stopped = || order.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed));
+    let cut_off = pipes.follow(&child, end, stopped);
+    kill_all(&child, &mark, cut_off.is_some());
     let status = collect(&mut child);
     let Pipes { stdout, stderr, cut, .. } = pipes;
     Ok(Ran {
-        end: status.filter(|_| in_time).map_or(End::Late, ended),
+        end: cut_off.unwrap_or_else(|| status.map_or(End::Late, ended)),
         stdout: String::from_utf8_lossy(&stdout).into_owned(),
         stderr: String::from_utf8_lossy(&stderr).into_owned(),
         cut,
@@ -152,8 +158,8 @@ impl Pipes {
         }
     }
 
-    /// Reads until the program ends, and says whether it did in time.
-    fn follow(&mut self, child: &Child, end: Instant) -> bool {
+    /// Reads until the program ends, or says why that was not waited for.
+    fn follow(&mut self, child: &Child, end: Instant, stopped: impl Fn() -> bool) -> Option<End> {
         let mut ended: Option<Instant> = None;
         loop {
             if ended.is_none() && has_ended(child) {
@@ -162,8 +168,9 @@ impl Pipes {
             let now = Instant::now();
             let open = self.out.is_some() || self.err.is_some();
             match ended {
-                Some(until) if !open || now >= until => return true,
-                None if now >= end => return false,
+                Some(until) if !open || now >= until => return None,
+                None if stopped() => return Some(End::Stopped),
+                None if now >= end => return Some(End::Late),
                 _ => {}
             }
             // Short enough to notice the end of a program that has closed its pipes.
@@ -291,6 +298,7 @@ mod tests {
             directory: None,
             timeout,
             most_output: 1000,
+            stop: None,
         })
         .unwrap()
     }
@@ -330,6 +338,40 @@ mod tests {
     }
 
     #[test]
+    fn what_is_to_stop_leaves_nothing() {
+        let stop = Arc::new(AtomicBool::new(false));
+        let order = Order {
+            program: "sh".into(),
+            arguments: vec!["-c".into(), "sleep 985 & setsid sleep 985 & echo up; wait".into()],
+            environment: Vec::new(),
+            directory: None,
+            timeout: LONG,
+            most_output: 1000,
+            stop: Some(Arc::clone(&stop)),
+        };
+        let sleeps = |pid: &u32| {
+            process::is_alive(*pid)
+                && std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| words == b"sleep\x00985\x00")
+        };
+        let count = || process::descendants(std::process::id()).iter().filter(|pid| sleeps(pid)).count();
+        let begin = Instant::now();
+        let ran = std::thread::scope(|scope| {
+            let ran = scope.spawn(|| run(&order).unwrap());
+            while count() < 2 {
+                assert!(begin.elapsed() < LONG);
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            stop.store(true, Ordering::SeqCst);
+            ran.join().unwrap()
+        });
+        assert_eq!(ran.end, End::Stopped);
+        while count() > 0 {
+            assert!(begin.elapsed() < LONG);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    #[test]
     fn what_stays_behind_does_not_hold_us() {
         let begin = Instant::now();
         let ran = shell("sleep 986 & exit 0", LONG);
@@ -346,6 +388,7 @@ mod tests {
             directory: None,
             timeout: LONG,
             most_output: 1,
+            stop: None,
         };
         assert_eq!(run(&order).unwrap_err().kind(), io::ErrorKind::NotFound);
     }

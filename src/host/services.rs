@@ -25,6 +25,7 @@ pub fn services(tree: &Tree, units: &[&str], deadline: Duration) -> Result<Optio
         directory: None,
         timeout: deadline,
         most_output: 1 << 18,
+        stop: None,
     };
     let ran = run(&order).map_err(|error| format!("cannot run systemctl: {error}"))?;
     match ran.end {

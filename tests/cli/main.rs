@@ -26,6 +26,7 @@ mod queue_sync;
 mod queue_wait;
 mod remediate;
 mod report;
+mod saved_log;
 mod shipping;
 mod submit;
 mod submit_faults;

@@ -183,6 +183,24 @@ fn a_recording_goes_down_a_pipe() {
 }
 
 #[test]
+fn a_command_does_not_write_into_the_data() {
+    if !can_trace() {
+        return;
+    }
+    let environment = TestEnvironment::new();
+    let script = ["--", "sh", "-c", "echo from the program; sleep 0.3"];
+    let output = environment.command().args(["profile", "-w", "-"]).args(script).output().unwrap();
+    assert!(output.status.success());
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("from the program\n"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("from the program\n"));
+    environment.write("piped.pftrace", &output.stdout);
+    assert!(matches!(environment.run(["report", "piped.pftrace"]).status, Some(0 | 4)));
+    let ran = environment.run([&["profile", "-w", "run.pftrace", "-o", "json"][..], &script].concat());
+    assert!(serde_json::from_str::<serde_json::Value>(&ran.stdout).is_ok(), "{ran}");
+    assert!(ran.stderr.contains("from the program\n"), "{ran}");
+}
+
+#[test]
 fn what_was_recorded_before_survives_a_failed_attach() {
     if !can_trace() {
         return;

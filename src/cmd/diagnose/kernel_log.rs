@@ -1,15 +1,16 @@
 //! The check `kernel-log`: this machine's log, or a saved one.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
+use flate2::read::MultiGzDecoder;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::recording;
 use super::super::settings::Settings;
 use super::Error;
-use crate::fault::log::{Clock, LogReader};
+use crate::fault::log::{Clock, Counts, LogReader, SavedLog, Told};
 use crate::fault::{Catalogue, Check, Collector, Finding, Horizon, NvlinkTable, Severity, State};
 use crate::host::kernel_log::KernelLog;
 use crate::host::machine;
@@ -40,23 +41,42 @@ impl Look<'_> {
 
     /// The same, without a word of how far it is.
     pub fn saved(&self, path: &Path) -> Result<(Check, Vec<Finding>), Error> {
-        let (input, shown) = recording::open(path)?;
-        let mut reader = self.reader();
+        let (mut input, shown) = recording::open(path)?;
+        let cannot = |error| Error::failed(format!("cannot read {shown}"), error);
+        let head = head(input.as_mut()).map_err(cannot)?;
+        let whole = head.as_slice().chain(input);
+        let input: Box<dyn Read + '_> =
+            if head.starts_with(&GZIP) { Box::new(MultiGzDecoder::new(whole)) } else { Box::new(whole) };
+        let mut log = SavedLog::new(self.reader());
         let mut collector = Collector::new(self.catalogue, self.nvlink, Horizon { boot: None, since: self.since });
+        let mut take = |told| match told {
+            Told::Event(event) => collector.add(event),
+            Told::Booted => collector.booted(),
+        };
         let mut input = BufReader::with_capacity(1 << 18, input);
         let mut line = Vec::new();
+        let mut trouble = None;
         loop {
             line.clear();
             // A line without an end is cut at a length that no log line has.
-            let read = (&mut input).take(LONGEST_LINE).read_until(b'\n', &mut line);
-            if read.map_err(|error| Error::failed(format!("cannot read {shown}"), error))? == 0 {
-                break;
-            }
-            if let Some(event) = reader.line(&line) {
-                collector.add(event);
+            match (&mut input).take(LONGEST_LINE).read_until(b'\n', &mut line) {
+                Ok(0) => break,
+                Ok(_) => log.line(&line, &mut take),
+                Err(error) if log.reader().counts().lines == 0 => return Err(cannot(error)),
+                // The rest of a cut file: what came before it counts.
+                Err(error) => {
+                    trouble = Some(format!("cannot read it to its end: {error}"));
+                    break;
+                }
             }
         }
-        Ok(outcome(&reader, collector, None))
+        log.finish(&mut take);
+        let counts = log.reader().counts();
+        if counts.lines > 0 && !log.is_known() {
+            trouble = Some(format!("cannot tell what they say: {}", unknown(&head)));
+        }
+        let older = log.older();
+        Ok(outcome(counts, older, collector, trouble))
     }
 
     /// Reads this machine's log.
@@ -77,7 +97,7 @@ impl Look<'_> {
         });
         let broken = read.err().map(|error| format!("cannot read /dev/kmsg on: {error}"));
         let lost = (log.lost() > 0).then(|| "older records were overwritten".to_owned());
-        outcome(&reader, collector, broken.or(lost))
+        outcome(reader.counts(), 0, collector, broken.or(lost))
     }
 
     fn reader(&self) -> LogReader {
@@ -88,9 +108,40 @@ impl Look<'_> {
 /// A journal entry with a stack trace in JSON may have tens of kilobytes.
 const LONGEST_LINE: u64 = 1 << 20;
 
-fn outcome(reader: &LogReader, collector: Collector<'_>, trouble: Option<String>) -> (Check, Vec<Finding>) {
-    let counts = reader.counts();
-    let history = collector.history();
+/// How gzip begins.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
+/// The first bytes.
+fn head(input: &mut dyn Read) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    input.take(6).read_to_end(&mut head)?;
+    Ok(head)
+}
+
+/// Why nothing of a log could be read, and what can be.
+fn unknown(head: &[u8]) -> &'static str {
+    match head {
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+            "they are packed by zstd; unpack them: zstd -dc FILE | aictl diagnose --kernel-log -"
+        }
+        [0xfd, b'7', b'z', b'X', b'Z', ..] => {
+            "they are packed by xz; unpack them: xz -dc FILE | aictl diagnose --kernel-log -"
+        }
+        [b'B', b'Z', b'h', ..] => {
+            "they are packed by bzip2; unpack them: bzip2 -dc FILE | aictl diagnose --kernel-log -"
+        }
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
+            "they are UTF-16; convert them: iconv -f UTF-16 -t UTF-8 FILE | aictl diagnose --kernel-log -"
+        }
+        _ => {
+            "none has a form that is known; read are what dmesg (also --json), journalctl (short, json, export, \
+             verbose) and syslog write, and /dev/kmsg, plain or in gzip"
+        }
+    }
+}
+
+fn outcome(counts: Counts, older: u64, collector: Collector<'_>, trouble: Option<String>) -> (Check, Vec<Finding>) {
+    let history = collector.history() + older;
     let findings = collector.finish(NAME);
     let mut detail = format!("{} lines, {} told of faults", human::count(counts.lines), human::count(counts.events));
     for (n, words) in [

@@ -10,14 +10,17 @@ mod local;
 mod publish;
 mod render;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use clap::ValueHint;
 use clap_complete::{ArgValueCandidates, CompletionCandidate};
 
-use super::error::{BLIND, DONE, Error, FOUND};
+use super::error::{BLIND, DONE, Error, FOUND, INTERRUPTED};
+use super::interrupt::Interrupt;
 use super::settings::{OutputFormat, Settings};
 use super::values::Length;
 use super::{Done, env};
@@ -37,25 +40,26 @@ use crate::view::text;
 /// fault nor health.
 #[derive(Debug, clap::Args)]
 #[command(
-    override_usage = "aictl diagnose [OPTIONS] [NODE]...\n       aictl diagnose [OPTIONS] --local\n       aictl diagnose [OPTIONS] --kernel-log <FILE>\n       aictl diagnose [OPTIONS] --explain <FAULT>",
+    override_usage = "aictl diagnose [OPTIONS] [NODE]...\n       aictl diagnose [OPTIONS] --local\n       aictl diagnose [OPTIONS] [--local] --kernel-log <FILE>\n       aictl diagnose [OPTIONS] --explain <FAULT>",
     after_help = EXAMPLES,
     after_long_help = AFTER_LONG_HELP
 )]
 pub struct Args {
     /// Nodes of the cluster; all if none is named
-    #[arg(value_name = "NODE", conflicts_with_all = ["local", "kernel_log", "explain"], add = ArgValueCandidates::new(super::names::nodes))]
+    #[arg(value_name = "NODE", conflicts_with_all = ["local", "explain"], add = ArgValueCandidates::new(super::names::nodes))]
     nodes: Vec<String>,
     /// Look at this machine
-    #[arg(long, conflicts_with_all = ["kernel_log", "explain"])]
+    #[arg(long, conflicts_with = "explain")]
     local: bool,
-    /// Read a saved kernel log instead: dmesg, journalctl (-o json, too), syslog, /dev/kmsg; - for stdin
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "explain")]
+    /// Read a saved kernel log, with --local in place of this machine's: dmesg, journalctl (-o json,
+    /// too), syslog, /dev/kmsg, plain or in gzip; - for stdin
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["explain", "publish"])]
     kernel_log: Option<PathBuf>,
     /// Say what a fault is and what to do: xid-79, sxid-20034, oom-memcg
     #[arg(long, value_name = "FAULT", add = ArgValueCandidates::new(fault_names))]
     explain: Option<String>,
     /// Nodes with these labels only: pool=h100,zone!=b
-    #[arg(short = 'l', long, value_name = "LABELS", conflicts_with_all = ["nodes", "local", "kernel_log", "explain"])]
+    #[arg(short = 'l', long, value_name = "LABELS", conflicts_with_all = ["nodes", "local", "explain"])]
     selector: Option<String>,
     /// Read the logs of pods with GPUs, too: collectives that hang, ranks that fell silent
     #[arg(long, conflicts_with_all = ["local", "kernel_log", "explain"])]
@@ -76,7 +80,7 @@ pub struct Args {
     #[arg(long, value_name = "TIME", requires = "local")]
     deadline: Option<Length>,
     /// Directory of a site's own checks: YAML files, or node-problem-detector's plugin configurations
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "kernel_log")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     checks: Option<PathBuf>,
     /// Where to remember this look, for rates and for ports that once were up
     /// [default: /var/lib/aictl/diagnose.json for root, else below $XDG_STATE_HOME]
@@ -85,6 +89,9 @@ pub struct Args {
     /// Remember nothing, and judge no rates
     #[arg(long, requires = "local", conflicts_with = "state")]
     no_state: bool,
+    /// Go by what earlier looks remembered, and write nothing (a dry run)
+    #[arg(long, requires = "local", hide = true)]
+    keep_state: bool,
     /// Publish what is found to the cluster: a findings object, a condition of the node, events
     #[arg(long, requires = "local")]
     publish: bool,
@@ -123,6 +130,7 @@ Examples:
   sudo aictl diagnose --local                         what is wrong with this machine?
   sudo aictl diagnose --local --checks /etc/aictl/checks
   aictl diagnose --kernel-log dmesg.txt               the log of another
+  aictl diagnose --kernel-log kern.log.1.gz --checks /etc/aictl/checks
   journalctl -k -o json | aictl diagnose --kernel-log - -o json
   ssh gpu-17 dmesg | aictl diagnose --kernel-log -
   aictl diagnose gpu-17 --ask=show                    what would a model be told?
@@ -150,7 +158,7 @@ AICTL_ASK_MODEL, AICTL_ASK_KEY or AICTL_ASK_KEY_FILE, or `ask` in the configurat
 marked as its own, changes nothing, and has no say in the exit code.
 
 Exit codes: 0 nothing is wrong · 1 failed · 2 usage · 3 faults were found (warnings count, notes
-do not) · 4 could not look."
+do not) · 4 could not look · 130 interrupted."
 );
 
 /// Of `--deadline`.
@@ -166,6 +174,12 @@ pub fn run(args: Args, settings: &Settings) -> Done {
     if let Some(fault) = &args.explain {
         return explain::print(fault, &catalogue, settings);
     }
+    if args.kernel_log.is_some() && (!args.nodes.is_empty() || args.selector.is_some()) {
+        return Err(Error::usage(
+            "--kernel-log can't be joined with nodes of a cluster: a saved log does not say whose it is",
+        )
+        .hint("look at one after the other; a node's own log is read by its agent"));
+    }
     let asker = args.ask.map(|how| ask::Asker::of(how, settings)).transpose()?;
     let asker = asker.as_ref();
     let site = match &args.checks {
@@ -175,11 +189,8 @@ pub fn run(args: Args, settings: &Settings) -> Done {
     let nvlink = NvlinkTable::embedded().map_err(|error| Error::failed("the built-in tables are broken", error))?;
     let since = args.since.as_deref().map(kernel_log::since).transpose()?;
     let look = kernel_log::Look { catalogue: &catalogue, nvlink: &nvlink, since, trusting: args.trust_programs };
-    if let Some(path) = &args.kernel_log {
-        let (check, found) = look.replay(path, settings)?;
-        let (schema, checks) = (FINDINGS_SCHEMA, vec![check]);
-        let findings = Findings { schema, node: None, boot_id: None, checks, findings: found, gpus: Vec::new() };
-        return show(&findings, &catalogue, asker, settings);
+    if let Some(path) = args.kernel_log.as_ref().filter(|_| !args.local) {
+        return saved(path, &look, &site, asker, settings);
     }
     if !args.local {
         if args.since.is_some() {
@@ -197,6 +208,48 @@ pub fn run(args: Args, settings: &Settings) -> Done {
         return fleet::run(&scope, &catalogue, settings);
     }
     local(&args, &look, &site, asker, settings)
+}
+
+/// Looks at a saved log, and runs the site's checks here, if there are any.
+fn saved(
+    path: &std::path::Path,
+    look: &kernel_log::Look<'_>,
+    site: &checks::Checks,
+    asker: Option<&ask::Asker>,
+    settings: &Settings,
+) -> Done {
+    let of_log = look.replay(path, settings)?;
+    let interrupt = OnceCell::new();
+    let of_site = site.run(look.catalogue, || stop(&interrupt));
+    if has_ended(&interrupt) {
+        return Ok(INTERRUPTED);
+    }
+    let (checks, found): (Vec<_>, Vec<_>) = std::iter::once(of_log).chain(of_site).unzip();
+    let mut found: Vec<_> = found.into_iter().flatten().collect();
+    crate::fault::sort(&mut found);
+    let schema = FINDINGS_SCHEMA;
+    let findings = Findings { schema, node: None, boot_id: None, checks, findings: found, gpus: Vec::new() };
+    show(&findings, look.catalogue, asker, settings)
+}
+
+/// Signals, from the first on that a program of a site must not be left behind by. Before that, and
+/// where there is none, a signal ends aictl at once.
+type Caught = OnceCell<Option<Interrupt>>;
+
+/// What a signal sets from now on.
+fn stop(caught: &Caught) -> Arc<AtomicBool> {
+    // Without it they run on as they did, until their deadline.
+    caught.get_or_init(|| Interrupt::catch().ok()).as_ref().map_or_else(Arc::default, Interrupt::shared)
+}
+
+/// Whether a signal came while programs ran; if not, the next one ends aictl at once again.
+fn has_ended(caught: &Caught) -> bool {
+    let Some(interrupt) = caught.get().and_then(Option::as_ref) else { return false };
+    if interrupt.is_set() {
+        return true;
+    }
+    interrupt.set_idle(true);
+    false
 }
 
 /// Looks at this machine: once, or as the node's agent.
@@ -220,8 +273,10 @@ fn local(
     let asks_gpus = args.only.is_empty() || args.only.iter().any(|only| only == "gpu");
     let listens = args.watch && asks_gpus && bus::look(&args.root, machine::uptime().as_secs()).has_gpus();
     let events = RefCell::new(XidEvents::default());
+    let saved_log = args.kernel_log.as_ref().map(|path| look.replay(path, settings)).transpose()?;
+    let interrupt = OnceCell::new();
     let here = || {
-        let mut kept = local::Kept::new(args.state.clone(), args.no_state, &args.root);
+        let mut kept = local::Kept::new(args.state.clone(), args.no_state, args.keep_state, &args.root);
         let history = RefCell::new(kept.read(machine::boot_id().as_deref()));
         let context = local::LocalContext {
             catalogue: look.catalogue,
@@ -235,8 +290,9 @@ fn local(
             gpus_on_bus: Cell::default(),
             history,
             events: listens.then_some(&events),
+            saved_log: saved_log.as_ref(),
         };
-        let (mut findings, gpus) = local::look(context, kept, site);
+        let (mut findings, gpus) = local::look(context, kept, site, || stop(&interrupt));
         if args.publish || args.node.is_some() {
             findings.node = Some(node.clone());
         }
@@ -248,6 +304,9 @@ fn local(
         return publish::watch(&watch, &events, settings, here);
     }
     let (findings, gpus) = here();
+    if has_ended(&interrupt) {
+        return Ok(INTERRUPTED);
+    }
     let code = show(&findings, look.catalogue, asker, settings)?;
     if args.publish {
         publish::once(&node, &findings, gpus, settings)?;
@@ -274,7 +333,7 @@ fn show(
     settings: &Settings,
 ) -> Done {
     let question = || ask::of_node(findings, catalogue);
-    ask::say(findings, asker, question, settings, |ui| match settings.output {
+    let said = ask::say(findings, asker, question, settings, |ui| match settings.output {
         OutputFormat::Name if findings.findings.is_empty() => Ok(()),
         OutputFormat::Name => {
             let mut names: Vec<&str> = findings.findings.iter().map(|finding| finding.fault.as_str()).collect();
@@ -282,14 +341,15 @@ fn show(
             ui.print(&names.iter().map(|name| text::plain(name)).collect::<Vec<_>>().join("\n"))
         }
         _ => ui.print(&render::render(findings, catalogue, settings)),
-    })?;
+    });
     let found = findings.findings.iter().any(|finding| finding.severity > Severity::Info);
     let blind = findings.checks.iter().any(|check| check.state == State::Blind);
-    Ok(match (found, blind) {
+    let code = match (found, blind) {
         (true, _) => FOUND,
         (false, true) => BLIND,
         (false, false) => DONE,
-    })
+    };
+    Error::unless_closed(said, code)
 }
 
 /// Candidates for `--explain`.

@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::OpenOptions;
 use std::io::{self, PipeWriter, Read, Write, pipe};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -45,8 +45,9 @@ pub fn find(program: &OsStr) -> Result<PathBuf, Error> {
 
 impl Launched {
     /// Forks; the child waits in front of its exec. With a log, its output goes there, and it gets
-    /// no input: the terminal is someone else's.
-    pub fn start(program: &Path, command: &[OsString], log: Option<&Path>) -> Result<Launched, Error> {
+    /// no input: the terminal is someone else's. Where aictl's own stdout is data (`beside`), the
+    /// child's goes to stderr.
+    pub fn start(program: &Path, command: &[OsString], log: Option<&Path>, beside: bool) -> Result<Launched, Error> {
         let cannot = |error: io::Error| Error::failed("cannot start the command", error);
         let (mut pid_reader, pid_writer) = pipe().map_err(cannot)?;
         let (gate_reader, gate) = pipe().map_err(cannot)?;
@@ -63,6 +64,8 @@ impl Launched {
             let cannot = |error: io::Error| Error::failed(format!("cannot write {}", log.display()), error);
             let (out, err) = open().map_err(cannot)?;
             child.stdin(Stdio::null()).stdout(out).stderr(err);
+        } else if beside {
+            child.stdout(io::stderr().as_fd().try_clone_to_owned().map_err(cannot)?);
         }
         let (pid_fd, gate_fd, our_end) = (pid_writer.as_raw_fd(), gate_reader.as_raw_fd(), gate.as_raw_fd());
         // SAFETY: between fork and exec `wait_at_gate` makes system calls only, on descriptors

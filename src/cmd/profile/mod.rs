@@ -19,7 +19,7 @@ use clap_complete::{ArgValueCandidates, ArgValueCompleter, CompletionCandidate};
 use super::error::{BLIND, DONE, Error, INTERRUPTED};
 use super::interrupt::Interrupt;
 use super::recording::{self, Format, NewRecording};
-use super::settings::Settings;
+use super::settings::{OutputFormat, Settings};
 use super::timeline::ViewerArgs;
 use super::values::{self, LayerList, Length, Share};
 use super::{Done, env, report};
@@ -112,7 +112,8 @@ const AFTER_LONG_HELP: &str = concat!(
     "
 
 A COMMAND is started once the probes are in place. When --duration is over it goes on, and aictl
-waits for it; Ctrl-C reaches both. Its own exit code is printed, not returned.
+waits for it; Ctrl-C reaches both. Its own exit code is printed, not returned. With -w - or -o json its
+stdout goes to stderr: aictl's own is the data.
 
 With --live the timeline is on the screen while it is recorded: Space freezes the view and not the
 capture, ? lists the keys. When --duration is over or the processes end, the view stays; q leaves it,
@@ -163,7 +164,9 @@ pub fn run(args: Args, settings: &Settings) -> Done {
             if let Some(log) = &log {
                 ui.note(&format!("output of {} goes to {}", program.display(), log.display()));
             }
-            Some(Launched::start(&program, &args.command, log.as_deref())?)
+            // What is printed there must be the recording or the report alone.
+            let data = !args.no_report && !matches!(settings.output, OutputFormat::Table | OutputFormat::Wide);
+            Some(Launched::start(&program, &args.command, log.as_deref(), to_stdout || data)?)
         }
         None => None,
     };

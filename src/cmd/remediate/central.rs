@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::super::error::Kind;
 use super::once::{Report, journal_trouble, report};
 use super::sight::{self, Pretend};
-use super::{Done, Error, Settings, who};
+use super::{Done, Error, Given, Settings, who};
 use crate::act::{self, Author, Eyes, Gate, Hands, Holder, Journal, Lease, LeaseError, Look, Run, Sheet};
 use crate::fault::playbook::{Clock, Facts, History, Plan, Playbook, Reach, plan};
 use crate::fault::{Catalogue, Severity};
@@ -34,7 +34,7 @@ pub struct Central<'c> {
     /// How `aictl diagnose` is told which nodes of which cluster.
     pub chosen: Vec<OsString>,
     pub connection: Vec<OsString>,
-    pub findings: Option<&'c Path>,
+    pub findings: Option<&'c Given>,
     pub pretend: &'c Pretend,
     pub zone: TimeZone,
     pub deadline: Duration,
@@ -92,12 +92,11 @@ impl Central<'_> {
     }
 
     fn first_look(&self) -> Result<Vec<Look>, Error> {
-        let Some(path) = self.findings else {
+        let Some(given) = self.findings else {
             let blind = |error: String| Error::new(Kind::Blind, format!("cannot look for faults: {error}"));
             return self.look(&self.chosen).map_err(blind);
         };
-        let text = super::once::read(path)?;
-        sight::fleet(&text).map_err(|error| Error::usage(format!("{}: {error}", path.display())))
+        sight::fleet(&given.text()?).map_err(|error| given.wrong(&error))
     }
 
     /// Plans, and in earnest does it.

@@ -15,6 +15,7 @@ use crate::view::{Align, Table, text};
 
 /// Show who did what, when and why
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// Of one incident only
     #[arg(value_name = "INCIDENT")]
@@ -45,6 +46,13 @@ struct ShownIncident<'h> {
     attempt: u32,
     isolated: bool,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  sudo aictl remediate history                        of this machine
+  sudo aictl remediate history i-4f2a09c1b7de         of one incident
+  aictl remediate history --cluster                   of central runs
+  sudo aictl remediate history -o json | jq '.incidents[] | select(.state == \"open\")'";
 
 /// Prints the journal.
 pub fn run(args: &Args, settings: &Settings) -> Done {

@@ -8,6 +8,7 @@ mod sight;
 mod undo;
 mod wake;
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -69,12 +70,13 @@ pub struct Args {
     #[arg(long, value_name = "DURATION", default_value = "30s", requires = "watch")]
     interval: Length,
     /// Look at this machine (the default)
-    #[arg(long, conflicts_with_all = ["findings", "kernel_log"])]
+    #[arg(long, conflicts_with = "findings")]
     local: bool,
     /// What `aictl diagnose -o json` said, instead of a look; - for stdin
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "kernel_log")]
     findings: Option<PathBuf>,
-    /// Say what would be done about a saved kernel log; - for stdin
+    /// Say what would be done about a saved kernel log, with --local in place of this machine's;
+    /// - for stdin
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["apply", "watch"])]
     kernel_log: Option<PathBuf>,
     /// Catalogue of a site, which changes or adds entries; again for more
@@ -156,6 +158,10 @@ pub fn run(args: Args, settings: &Settings) -> Done {
     let directory = state_directory(args.state_dir.as_deref());
     let mut sight = sight.looking(args.checks.clone(), &directory);
     let interrupt = Interrupt::catch().map_err(|error| Error::failed("cannot catch signals", error))?;
+    let findings = args.findings.as_deref().map(|path| Given::of(path, &interrupt)).transpose()?;
+    if !args.apply {
+        sight = sight.that_changes_nothing(interrupt.shared());
+    }
     let hands = match args.cluster {
         true => {
             sight = sight.in_cluster(args.node.clone());
@@ -168,20 +174,24 @@ pub fn run(args: Args, settings: &Settings) -> Done {
         catalogue: &catalogue,
         sight: &sight,
         directory: &directory,
-        findings: args.findings.as_deref(),
+        findings: findings.as_ref(),
         kernel_log: args.kernel_log.as_deref(),
+        local: args.local,
         deadline: args.deadline.0,
         wait: args.wait.0,
         stop: interrupt.flag(),
         hands,
     };
     if !args.watch {
-        let report = if args.apply { once.apply()? } else { once.dry_run()? };
-        if interrupt.is_set() {
-            report.show(args.apply, settings)?;
-            return Ok(INTERRUPTED);
-        }
-        return report.show(args.apply, settings);
+        let said = if args.apply { once.apply() } else { once.dry_run() };
+        let report = match said {
+            Ok(report) => report,
+            // A look that was cut off saw nothing, and that is no fault of its own.
+            Err(_) if interrupt.is_set() && !args.apply => return Ok(INTERRUPTED),
+            Err(error) => return Err(error.into()),
+        };
+        let code = report.show(args.apply, settings)?;
+        return Ok(if interrupt.is_set() { INTERRUPTED } else { code });
     }
     watch(&args, &once, &interrupt, settings)
 }
@@ -206,6 +216,7 @@ fn watch(args: &Args, once: &once::Once<'_>, interrupt: &Interrupt, settings: &S
             Ok(_) => {}
             // A journal that can't be used does not heal; anything else may.
             Err(error) if error.is_for_good() => return Err(error.error),
+            Err(_) if interrupt.is_set() && !args.apply => {}
             Err(error) => {
                 let _ = error.error.show(&settings.ui);
             }
@@ -227,6 +238,7 @@ fn central(
         return Err(Error::usage("an empty name or selector would mean every node").hint("say which: -l pool=training"));
     }
     let interrupt = Interrupt::catch().map_err(|error| Error::failed("cannot catch signals", error))?;
+    let findings = args.findings.as_deref().map(|path| Given::of(path, &interrupt)).transpose()?;
     let hands = hands(settings, interrupt.shared())?;
     let mut chosen: Vec<std::ffi::OsString> = args.nodes.iter().map(Into::into).collect();
     if let Some(selector) = &args.selector {
@@ -248,7 +260,7 @@ fn central(
         hands,
         chosen,
         connection,
-        findings: args.findings.as_deref(),
+        findings: findings.as_ref(),
         pretend,
         zone: sight::zone(playbook.policy.time_zone.as_deref())?,
         deadline: args.deadline.0,
@@ -257,6 +269,44 @@ fn central(
     };
     let code = central.run(args.apply, settings)?;
     Ok(if interrupt.is_set() { INTERRUPTED } else { code })
+}
+
+/// Findings that were given, instead of a look.
+#[derive(Debug)]
+pub(super) struct Given {
+    path: PathBuf,
+    /// What stdin said: it can be read but once.
+    stdin: Option<String>,
+}
+
+impl Given {
+    /// Reads stdin, if that is meant; meanwhile a signal ends aictl at once.
+    fn of(path: &Path, interrupt: &Interrupt) -> Result<Given, Error> {
+        let mut given = Given { path: path.to_owned(), stdin: None };
+        if path == Path::new("-") {
+            interrupt.set_idle(true);
+            let mut text = String::new();
+            let read = std::io::stdin().read_to_string(&mut text);
+            interrupt.set_idle(false);
+            read.map_err(|error| Error::failed("cannot read stdin", error))?;
+            given.stdin = Some(text);
+        }
+        Ok(given)
+    }
+
+    /// What they say now.
+    fn text(&self) -> Result<String, Error> {
+        if let Some(text) = &self.stdin {
+            return Ok(text.clone());
+        }
+        let cannot = |error| Error::failed(format!("cannot read {}", self.path.display()), error);
+        std::fs::read_to_string(&self.path).map_err(cannot)
+    }
+
+    /// They are none.
+    fn wrong(&self, error: &str) -> Error {
+        Error::usage(format!("{}: {error}", self.path.display()))
+    }
 }
 
 /// Namespace of aictl's own objects, unless -n names another.

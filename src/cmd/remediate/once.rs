@@ -1,14 +1,14 @@
 //! One look, one plan, and in earnest what follows from it.
 
-use std::io::Read;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use super::super::error::Kind;
+use super::super::recording;
 use super::sight::{self, Sight};
-use super::{BLIND, DONE, Done, Error, FOUND, OutputFormat, Settings, render, who};
+use super::{BLIND, DONE, Done, Error, FOUND, Given, OutputFormat, Settings, render, who};
 use crate::act::{self, Eyes, Gate, Hands, Held, Journal, Lock, LockError, Look, Run};
 use crate::fault::playbook::{Facts, Fleet, History, PLAN_SCHEMA, Plan, Playbook, Standing, plan};
 use crate::fault::{Catalogue, Severity, State};
@@ -20,8 +20,10 @@ pub struct Once<'o> {
     pub catalogue: &'o Catalogue,
     pub sight: &'o Sight,
     pub directory: &'o Path,
-    pub findings: Option<&'o Path>,
+    pub findings: Option<&'o Given>,
     pub kernel_log: Option<&'o Path>,
+    /// The saved log stands in for this machine's: all else is looked at here.
+    pub local: bool,
     pub deadline: Duration,
     pub wait: Duration,
     pub stop: &'o AtomicBool,
@@ -147,14 +149,18 @@ impl Once<'_> {
     fn look(&self) -> Result<Look, Error> {
         let blind = |error: String| Error::new(Kind::Blind, format!("cannot look for faults: {error}"));
         if let Some(log) = self.kernel_log {
-            let mut look = self.sight.look_at_log(log).map_err(blind)?;
+            // One that is not there is the same error as for `aictl diagnose`.
+            if log != Path::new("-") {
+                recording::open(log)?;
+            }
+            let mut look = self.sight.look_at_log(log, self.local).map_err(blind)?;
             // What if it were here and now? Nothing is done about a log.
             look.node = Some(self.sight.node().to_owned());
             look.boot_id = Some(self.sight.boot_id().to_owned());
             return Ok(look);
         }
-        let Some(path) = self.findings else { return self.sight.look().map_err(blind) };
-        sight::parse(&read(path)?).map_err(|error| Error::usage(format!("{}: {error}", path.display())))
+        let Some(given) = self.findings else { return self.sight.look().map_err(blind) };
+        sight::parse(&given.text()?).map_err(|error| given.wrong(&error))
     }
 
     /// The other nodes and whether the kill switch is thrown, if anything may be done at all. What
@@ -186,17 +192,6 @@ impl Once<'_> {
             fleet: fleet.as_ref(),
         })
     }
-}
-
-/// The text of a file, or of stdin.
-pub fn read(path: &Path) -> Result<String, Error> {
-    let mut text = String::new();
-    let read = match path == Path::new("-") {
-        true => std::io::stdin().read_to_string(&mut text).map(|_| ()),
-        false => std::fs::read_to_string(path).map(|read| text = read),
-    };
-    read.map_err(|error| Error::failed(format!("cannot read {}", path.display()), error))?;
-    Ok(text)
 }
 
 /// What a run says.
@@ -280,7 +275,7 @@ impl Report {
     pub fn show(&self, apply: bool, settings: &Settings) -> Done {
         let ui = &settings.ui;
         let quiet = apply && !self.did_something() && ui.verbose() == 0;
-        match settings.output {
+        let said = match settings.output {
             OutputFormat::Json => ui.json(&self.plan),
             OutputFormat::Yaml => ui.yaml(&self.plan),
             _ if quiet => Ok(()),
@@ -291,10 +286,11 @@ impl Report {
             }
             OutputFormat::Table | OutputFormat::Wide => ui.print(&render::plan(&self.plan, apply, settings)),
         }
-        .map_err(Error::output)?;
+        .map_err(Error::output);
+        let code = Error::unless_closed(said, self.code)?;
         if let Some(held) = self.held.as_ref().filter(|_| !quiet) {
             ui.warn(held);
         }
-        Ok(self.code)
+        Ok(code)
     }
 }

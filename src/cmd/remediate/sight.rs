@@ -7,6 +7,8 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
@@ -21,6 +23,9 @@ use crate::host::{gpu_holders, machine};
 
 /// Longest time a look may take.
 const LOOK: Duration = Duration::from_secs(60);
+
+/// How long a look that is ended may take to end what it has started.
+const PARTING: Duration = Duration::from_secs(2);
 
 /// Things that tests make up: `--pretend KEY=VALUE`.
 #[derive(Debug, Clone, Default)]
@@ -83,6 +88,8 @@ pub struct Sight {
     checks: Option<PathBuf>,
     /// Where a look remembers earlier ones.
     memory: Option<PathBuf>,
+    /// Nothing is done about what is seen: a look writes nothing, and ends once this is set.
+    dry: Option<Arc<AtomicBool>>,
     pretend: Pretend,
     began: Instant,
     /// A look that took too long, and may hang in the kernel for ever.
@@ -124,6 +131,7 @@ impl Sight {
             catalogue,
             checks: None,
             memory: None,
+            dry: None,
             pretend,
             began,
             stuck: RefCell::new(None),
@@ -135,6 +143,12 @@ impl Sight {
     pub fn looking(mut self, checks: Option<PathBuf>, state_directory: &Path) -> Sight {
         self.checks = checks;
         self.memory = Some(state_directory.to_owned());
+        self
+    }
+
+    /// The same for a dry run: a look writes nothing, and is cut off once `stop` is set.
+    pub fn that_changes_nothing(mut self, stop: Arc<AtomicBool>) -> Sight {
+        self.dry = Some(stop);
         self
     }
 
@@ -183,9 +197,31 @@ impl Sight {
         gpus
     }
 
-    /// Looks at a saved kernel log instead.
-    pub fn look_at_log(&self, log: &Path) -> Result<Look, String> {
-        self.diagnose(&["--kernel-log".into(), log.into()], Stdio::inherit())
+    /// Looks at a saved kernel log instead; with `local` only in place of this machine's.
+    pub fn look_at_log(&self, log: &Path, local: bool) -> Result<Look, String> {
+        let mut arguments = if local { self.here() } else { self.site() };
+        arguments.extend(["--kernel-log".into(), log.into()]);
+        self.diagnose(&arguments, Stdio::inherit())
+    }
+
+    /// How to look at this machine.
+    fn here(&self) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = vec!["--local".into()];
+        arguments.extend(self.site());
+        // A dry run makes no directory, and leaves the file as it is.
+        match self.memory.as_ref().filter(|directory| directory.is_dir()) {
+            Some(directory) => {
+                arguments.extend(["--state".into(), directory.join("diagnose.json").into()]);
+                arguments.extend(self.dry.as_ref().map(|_| "--keep-state".into()));
+            }
+            None => arguments.push("--no-state".into()),
+        }
+        arguments
+    }
+
+    /// The site's own checks.
+    fn site(&self) -> Vec<OsString> {
+        self.checks.iter().flat_map(|checks| ["--checks".into(), checks.into()]).collect()
     }
 
     fn diagnose(&self, arguments: &[OsString], stdin: Stdio) -> Result<Look, String> {
@@ -218,15 +254,22 @@ impl Sight {
             .spawn()
             .map_err(|error| format!("cannot run {}: {error}", program.display()))?;
         let since = Instant::now();
+        let late = || format!("diagnose took longer than {} s: a driver may hang", LOOK.as_secs());
         let code = loop {
             match child.try_wait() {
                 Ok(Some(status)) => break status.code(),
+                Ok(None) if self.dry.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed)) => {
+                    if !end(&mut child) {
+                        self.stuck.replace(Some(child));
+                    }
+                    return Err("interrupted".to_owned());
+                }
                 Ok(None) if since.elapsed() < LOOK => std::thread::sleep(Duration::from_millis(5)),
+                Ok(None) if end(&mut child) => return Err(late()),
                 Ok(None) => {
                     // It may hang in the driver, where no signal reaches it: nobody waits for it.
-                    let _ = child.kill();
                     self.stuck.replace(Some(child));
-                    return Err(format!("diagnose took longer than {} s: a driver may hang", LOOK.as_secs()));
+                    return Err(late());
                 }
                 Err(error) => return Err(error.to_string()),
             }
@@ -243,6 +286,26 @@ impl Sight {
         }
         Ok(look)
     }
+}
+
+/// Ends a look, and says whether it is gone: by a signal that lets it end what it has started, then
+/// by one that does not.
+fn end(child: &mut Child) -> bool {
+    let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
+    if let Some(pid) = pid {
+        // Already gone is as good.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+    }
+    let since = Instant::now();
+    while since.elapsed() < PARTING {
+        if matches!(child.try_wait(), Ok(Some(_))) {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let _ = child.kill();
+    std::thread::sleep(Duration::from_millis(20));
+    matches!(child.try_wait(), Ok(Some(_)))
 }
 
 fn program(pretend: &Pretend) -> Result<PathBuf, String> {
@@ -340,16 +403,7 @@ impl Eyes for Sight {
     }
 
     fn look(&self) -> Result<Look, String> {
-        let mut arguments: Vec<OsString> = vec!["--local".into()];
-        if let Some(checks) = &self.checks {
-            arguments.extend(["--checks".into(), checks.into()]);
-        }
-        // A dry run makes no directory.
-        match self.memory.as_ref().filter(|directory| directory.is_dir()) {
-            Some(directory) => arguments.extend(["--state".into(), directory.join("diagnose.json").into()]),
-            None => arguments.push("--no-state".into()),
-        }
-        self.diagnose(&arguments, Stdio::null())
+        self.diagnose(&self.here(), Stdio::null())
     }
 
     fn holders(&self, pci: Option<&str>) -> Result<Vec<Holder>, String> {

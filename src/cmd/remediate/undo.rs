@@ -17,6 +17,7 @@ use crate::fault::playbook::{Past, Playbook, Standing};
 
 /// Take our own isolation back, and close an incident that a human has dealt with
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// Which; needed if there are several
     #[arg(value_name = "INCIDENT")]
@@ -37,6 +38,13 @@ pub struct Args {
     #[arg(long, value_name = "KEY=VALUE", hide = true)]
     pretend: Vec<String>,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  sudo aictl remediate undo --dry-run                 what would be taken back?
+  sudo aictl remediate undo                           take our isolation back
+  sudo aictl remediate undo i-4f2a09c1b7de            that of one incident of several
+  aictl remediate undo --cluster i-4f2a09c1b7de       that of a central run";
 
 /// Undoes.
 pub fn run(args: &Args, settings: &Settings) -> Done {

@@ -93,7 +93,7 @@ fn kmsg(message: &mut Message<'_>) -> bool {
 }
 
 /// Facility 0 is the kernel's; no program can write with it.
-fn origin_of(priority: u32) -> Origin {
+pub(super) fn origin_of(priority: u32) -> Origin {
     if priority >> 3 == 0 { Origin::Kernel } else { Origin::Program }
 }
 
@@ -148,15 +148,8 @@ fn time(message: &mut Message<'_>, clock: &Clock) -> bool {
         let rest = rest.strip_prefix(' ').unwrap_or(rest);
         // With -d the distance to the line before stands behind the time.
         let inside = inside.split_once('<').map_or(inside, |(time, _)| time).trim();
-        message.stamp = if let Some(micros) = seconds(inside) {
-            Stamp::SinceBoot(micros)
-        } else if let Some(wall) = long_date(inside, clock) {
-            Stamp::Wall(wall)
-        } else if let Some(stamp) = relative(inside, clock) {
-            stamp
-        } else {
-            return false;
-        };
+        let Some(stamp) = bracketed(inside, clock) else { return false };
+        message.stamp = stamp;
         message.text = rest;
         // `journalctl -o short-monotonic` goes on with host and tag; dmesg does not.
         if let Some((host, rest)) = rest.split_once(' ')
@@ -181,6 +174,22 @@ fn time(message: &mut Message<'_>, clock: &Clock) -> bool {
     message.stamp = stamp;
     message.text = rest;
     true
+}
+
+/// A time as dmesg has it in brackets.
+pub(super) fn bracketed(inside: &str, clock: &Clock) -> Option<Stamp> {
+    let wall = || long_date(inside, clock).map(Stamp::Wall);
+    seconds(inside).map(Stamp::SinceBoot).or_else(wall).or_else(|| relative(inside, clock))
+}
+
+/// `Tue 2026-11-24 10:00:01.123456 UTC [s=5a…;i=1;b=…]`: the first line of a record of
+/// `journalctl -o verbose`.
+pub(super) fn journal_header(line: &str, clock: &Clock) -> Option<Stamp> {
+    if !line.ends_with(']') {
+        return None;
+    }
+    let (stamp, rest) = spaced_date(line, clock)?;
+    rest.starts_with("[s=").then_some(stamp)
 }
 
 /// `Nov24 10:00`, or `+0.000012` after the line before, as `dmesg -e` writes them. The second tells no time.
@@ -286,7 +295,7 @@ fn seconds(text: &str) -> Option<u64> {
 }
 
 /// `2026-11-24T10:00:00+0000` and its relatives.
-fn iso(text: &str, clock: &Clock) -> Option<Timestamp> {
+pub(super) fn iso(text: &str, clock: &Clock) -> Option<Timestamp> {
     let text = text.replace(',', ".");
     if let Ok(wall) = text.parse::<Timestamp>() {
         return Some(wall);

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use aho_corasick::AhoCorasick;
 
+use super::entry::Entry;
 use super::envelope::{Clock, Origin, Stamp, open};
 use super::signs::{RULES, Sign, address};
 use super::xid::{PciAddress, sxid, xid};
@@ -115,25 +116,31 @@ impl LogReader {
 
     /// A line of `journalctl -o json`.
     fn journal(&mut self, line: &str) -> Option<Event> {
-        let entry: serde_json::Value = serde_json::from_str(line).ok()?;
-        let field = |name: &str| entry.get(name).and_then(|value| value.as_str());
-        let message = match entry.get("MESSAGE")? {
-            serde_json::Value::String(text) => text.clone(),
-            // Not UTF-8: the journal writes bytes.
-            serde_json::Value::Array(bytes) => {
-                let bytes: Vec<u8> = bytes.iter().filter_map(|b| u8::try_from(b.as_u64()?).ok()).collect();
-                String::from_utf8_lossy(&bytes).into_owned()
-            }
-            _ => return None,
-        };
-        let origin = match (field("_TRANSPORT"), field("SYSLOG_FACILITY")) {
-            (Some("kernel"), None | Some("0")) => Origin::Kernel,
-            (Some(_), _) | (None, Some(_)) => Origin::Program,
-            (None, None) => Origin::Unknown,
-        };
-        let micros = field("_SOURCE_REALTIME_TIMESTAMP").or_else(|| field("__REALTIME_TIMESTAMP"));
-        let wall = micros.and_then(|m| m.parse().ok()).and_then(|m| jiff::Timestamp::from_microsecond(m).ok());
-        self.message(message.trim_end(), origin, wall.map_or(Stamp::None, Stamp::Wall))
+        let entry = Entry::of_json(line, &self.clock)?;
+        self.message(&entry.message, entry.origin, entry.stamp)
+    }
+
+    /// How times are read.
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Counts a line that tells nothing.
+    pub(super) fn pass(&mut self) {
+        self.counts.lines += 1;
+    }
+
+    /// Takes a record that is read already; it counts as a line.
+    pub(super) fn entry(&mut self, message: &str, origin: Origin, stamp: Stamp) -> Option<Event> {
+        self.counts.lines += 1;
+        let event = self.message(message, origin, stamp)?;
+        self.counts.events += 1;
+        Some(event)
+    }
+
+    /// The next line is another boot's: no record goes on across it.
+    pub(super) fn forget(&mut self) {
+        self.begun = None;
     }
 
     fn plain(&mut self, line: &str) -> Option<Event> {

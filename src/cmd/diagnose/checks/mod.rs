@@ -11,7 +11,8 @@ mod plugin;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -144,16 +145,22 @@ impl Checks {
         self.objects.iter().any(|check| check.name == name)
     }
 
-    /// Runs them all, a few at a time, and gives what they said in their order.
-    pub fn run(&self, catalogue: &Catalogue) -> Vec<(Check, Vec<Finding>)> {
+    /// Runs them all, a few at a time, and gives what they said in their order. Once what `stop`
+    /// gives is set, those that run are ended, and no other begins. It is asked only if there is a
+    /// program to run.
+    pub fn run(&self, catalogue: &Catalogue, stop: impl FnOnce() -> Arc<AtomicBool>) -> Vec<(Check, Vec<Finding>)> {
+        let stop = &if self.checks.is_empty() { Arc::default() } else { stop() };
         let next = Mutex::new(self.checks.iter().enumerate());
         let done = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
             for _ in 0..AT_ONCE.min(self.checks.len()) {
                 scope.spawn(|| {
                     loop {
+                        if stop.load(Ordering::Relaxed) {
+                            return;
+                        }
                         let Some((i, check)) = next.lock().ok().and_then(|mut next| next.next()) else { return };
-                        let said = check.run(catalogue);
+                        let said = check.run(catalogue, stop);
                         if let Ok(mut done) = done.lock() {
                             done.push((i, said));
                         }
@@ -164,7 +171,7 @@ impl Checks {
         let mut done = done.into_inner().unwrap_or_default();
         done.sort_by_key(|(i, _)| *i);
         let elsewhere = self.objects.iter().map(|check| {
-            let detail = "looks at objects of a cluster: aictl diagnose without --local".to_owned();
+            let detail = "looks at objects of a cluster: aictl diagnose without --local and --kernel-log".to_owned();
             (Check { name: check.name.clone(), state: State::Skipped, detail }, Vec::new())
         });
         done.into_iter().map(|(_, said)| said).chain(elsewhere).collect()
@@ -184,7 +191,7 @@ fn limits(path: &Path, text: &str, catalogue: &mut Catalogue) -> Result<(), Erro
 }
 
 impl SiteCheck {
-    fn run(&self, catalogue: &Catalogue) -> (Check, Vec<Finding>) {
+    fn run(&self, catalogue: &Catalogue, stop: &Arc<AtomicBool>) -> (Check, Vec<Finding>) {
         let mut environment = vec![
             ("NODE_NAME".to_owned(), machine::node_name().into()),
             ("AICTL_CHECK".to_owned(), self.name.clone().into()),
@@ -198,6 +205,7 @@ impl SiteCheck {
             directory: self.directory.clone(),
             timeout: self.timeout,
             most_output: MOST_OUTPUT,
+            stop: Some(Arc::clone(stop)),
         });
         let (meaning, mut detail) = match &ran {
             Ok(ran) => self.rules.judge(ran, self.timeout),
@@ -264,6 +272,7 @@ impl Rules {
                 let words = format!("not done after {} s, and killed with all it had started", timeout.as_secs_f64());
                 return (Meaning::Blind, words);
             }
+            End::Stopped => return (Meaning::Blind, "interrupted, and killed with all it had started".to_owned()),
             End::Signalled(signal) => return (Meaning::Blind, format!("ended by signal {signal}")),
             End::Exited(code) => code,
         };

@@ -129,7 +129,7 @@ fn with_hint(error: ClusterError) -> Error {
 
 fn show(fleet: &Fleet, catalogue: &Catalogue, asker: Option<&ask::Asker>, settings: &Settings) -> Done {
     let question = || ask::of_fleet(fleet, catalogue);
-    ask::say(fleet, asker, question, settings, |ui| match settings.output {
+    let said = ask::say(fleet, asker, question, settings, |ui| match settings.output {
         OutputFormat::Name => {
             let faulty = fleet.nodes.iter().filter(|node| node.state == NodeState::Fault);
             let names: Vec<String> =
@@ -137,8 +137,8 @@ fn show(fleet: &Fleet, catalogue: &Catalogue, asker: Option<&ask::Asker>, settin
             if names.is_empty() { Ok(()) } else { ui.print(&names.join("\n")) }
         }
         _ => ui.print(&render::render(fleet, catalogue, settings)),
-    })?;
-    Ok(code(fleet))
+    });
+    Error::unless_closed(said, code(fleet))
 }
 
 fn code(fleet: &Fleet) -> u8 {

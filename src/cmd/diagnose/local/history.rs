@@ -13,15 +13,17 @@ const FILE: &str = "diagnose.json";
 /// Where the history is kept, if anywhere.
 pub struct Kept {
     path: Option<PathBuf>,
+    /// It is read and not written.
+    untouched: bool,
     trouble: Option<String>,
 }
 
 impl Kept {
     /// Where to keep it: the file that was named, else the usual place of this machine's. A tree
     /// of a test has none of its own.
-    pub fn new(named: Option<PathBuf>, none: bool, root: &Path) -> Kept {
+    pub fn new(named: Option<PathBuf>, none: bool, untouched: bool, root: &Path) -> Kept {
         let usual = || if root == Path::new("/") { state_file::usual_place(FILE) } else { None };
-        Kept { path: if none { None } else { named.or_else(usual) }, trouble: None }
+        Kept { path: if none { None } else { named.or_else(usual) }, untouched, trouble: None }
     }
 
     /// Reads it. A file that can't be read is as none, and said.
@@ -58,7 +60,7 @@ impl Kept {
         let shown = path.display();
         let written = serde_json::to_string(&history)
             .map_err(std::io::Error::other)
-            .and_then(|text| state_file::write(path, &text));
+            .and_then(|text| if self.untouched { Ok(()) } else { state_file::write(path, &text) });
         if let Err(error) = written {
             self.trouble.get_or_insert(format!("cannot write it: {error}"));
         }

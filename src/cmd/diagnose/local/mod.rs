@@ -9,6 +9,8 @@ mod node;
 
 use std::cell::{Cell, RefCell};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::checks::Checks;
@@ -43,6 +45,8 @@ pub struct LocalContext<'c> {
     pub history: RefCell<History>,
     /// Xids that NVML told of, where somebody listens.
     pub events: Option<&'c RefCell<XidEvents>>,
+    /// What a saved log told, which stands in for this machine's.
+    pub saved_log: Option<&'c (Check, Vec<Finding>)>,
 }
 
 pub use history::Kept;
@@ -65,13 +69,19 @@ pub fn sources() -> impl Iterator<Item = &'static str> {
 }
 
 /// Looks at this machine, runs a site's own checks, and remembers what rates are made of. Also
-/// gives the number of GPUs on the bus, where that could be seen.
-pub fn look(context: LocalContext<'_>, kept: Kept, site: &Checks) -> (Findings, Option<u64>) {
+/// gives the number of GPUs on the bus, where that could be seen. The site's checks are ended once
+/// what `stop` gives is set; it is asked right before they begin.
+pub fn look(
+    context: LocalContext<'_>,
+    kept: Kept,
+    site: &Checks,
+    stop: impl FnOnce() -> Arc<AtomicBool>,
+) -> (Findings, Option<u64>) {
     let (mut checks, mut findings) = (Vec::new(), Vec::new());
     let asked = |name: &str| context.only.is_empty() || context.only.iter().any(|only| only == name);
     let chosen = SOURCES.iter().filter(|(name, _)| asked(name));
     let own: Outcome = chosen.flat_map(|(_, source)| source(&context)).collect();
-    let site = if asked(SITE) { site.run(context.catalogue) } else { Vec::new() };
+    let site = if asked(SITE) { site.run(context.catalogue, stop) } else { Vec::new() };
     for (check, found) in own.into_iter().chain(site) {
         checks.push(check);
         findings.extend(found);
@@ -99,6 +109,9 @@ fn name_gpus(findings: &mut [Finding], gpus: &[Device]) {
 }
 
 fn kernel_log(context: &LocalContext<'_>) -> Outcome {
+    if let Some(saved) = context.saved_log {
+        return vec![saved.clone()];
+    }
     if context.root == Path::new("/") {
         return vec![context.look.local()];
     }
