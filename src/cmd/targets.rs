@@ -54,9 +54,7 @@ impl Targets {
     pub async fn some(settings: &Settings) -> Result<Targets, QueueError> {
         let targets = Targets::all(settings).await;
         if targets.engines.is_empty() && targets.unreached.is_empty() {
-            let looked =
-                "there is no kubeconfig, no sbatch on the PATH, no RAY_ADDRESS and no target in the configuration";
-            return Err(QueueError::NoEngine { looked: looked.to_owned() });
+            return Err(nothing());
         }
         Ok(targets)
     }
@@ -84,6 +82,32 @@ impl Targets {
         let known = known.chain(EngineKind::ALL.iter().map(|kind| kind.name().to_owned())).collect();
         Err(QueueError::NoSuchTarget { name: name.to_owned(), known })
     }
+}
+
+/// Where Ray's job server answers unless it is told otherwise (RAY_DEFAULT_DASHBOARD_PORT of Ray's own).
+const RAY: &str = "http://127.0.0.1:8265";
+
+/// An engine that is written for and never asked, where it has no address here: Ray.
+///
+/// # Errors
+/// If it can't be opened.
+pub async fn unasked(name: &str, settings: &Settings) -> Result<Option<Shared>, QueueError> {
+    let configured = settings.config.targets.iter().any(|options| options.name == name);
+    let found = || engines::local().iter().any(|target| target.kind == EngineKind::Ray);
+    if configured || name.parse() != Ok(EngineKind::Ray) || found() {
+        return Ok(None);
+    }
+    let mut target = Target::found(EngineKind::Ray, EngineKind::Ray.name());
+    target.address = Some(RAY.to_owned());
+    Ok(Some(Arc::from(engines::open(&target).await?)))
+}
+
+/// What is said where there is no target at all.
+pub fn nothing() -> QueueError {
+    let looked =
+        "there is no kubeconfig, no sbatch and scontrol on the PATH, no RAY_ADDRESS and no target in the configuration";
+    // Where something else is, Slurm's bare programs are no target that anybody misses.
+    engines::unconfigured().unwrap_or_else(|| QueueError::NoEngine { looked: looked.to_owned() })
 }
 
 fn none_of(name: &str) -> QueueError {

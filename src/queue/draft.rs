@@ -216,6 +216,7 @@ impl Draft {
             qos: self.qos,
             constraint: self.constraint,
             exclusive: self.exclusive.unwrap_or(false),
+            script_asks: None,
         };
         spec.id = self.id.unwrap_or_else(|| spec.hash());
         Ok(spec)

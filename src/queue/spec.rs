@@ -76,6 +76,10 @@ pub struct JobSpec {
     pub constraint: Option<String>,
     /// Whether it shares its nodes with nobody.
     pub exclusive: bool,
+    /// What the script's own lines alone ask for, where it has such lines. An engine that reads them
+    /// itself is told only what differs. The script says it already, so it is no part of the hash.
+    #[serde(skip)]
+    pub script_asks: Option<Box<JobSpec>>,
 }
 
 impl JobSpec {
@@ -87,6 +91,19 @@ impl JobSpec {
         let text = serde_json::to_string(&spec).unwrap_or_default();
         let digest = Sha256::digest(text.as_bytes());
         digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Whether its script was written for Slurm: it has `#SBATCH` lines and none of ours. Slurm runs such
+    /// a script as sbatch does; all others run once on each node.
+    pub fn is_for_slurm(&self) -> bool {
+        let Some(script) = &self.script else { return false };
+        let has = |word: &str| script.lines().any(|line| line.starts_with(word));
+        has("#SBATCH") && !has("#AICTL")
+    }
+
+    /// What Slurm reads in the script by itself, where the script was written for it.
+    pub fn asked_of_slurm(&self) -> Option<&JobSpec> {
+        self.script_asks.as_deref().filter(|_| self.is_for_slurm())
     }
 
     /// NPROC_PER_NODE: as asked, else one for each GPU, else one.

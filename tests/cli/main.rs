@@ -22,6 +22,7 @@ mod queue_faults;
 mod queue_ray;
 mod queue_release;
 mod queue_slurm;
+mod queue_slurm_commands;
 mod queue_sync;
 mod queue_wait;
 mod remediate;

@@ -168,6 +168,8 @@ fn jobs_run_to_their_end() {
     let one = asked.lines(&id, LogOptions { ranks: Ranks::One(1), tail: Some(1), ..LogOptions::default() }).unwrap();
     assert_eq!(one.len(), 1);
     assert_eq!(one[0].0, 1);
+    let none = asked.lines(&id, LogOptions { ranks: Ranks::One(7), ..LogOptions::default() }).unwrap_err();
+    assert!(none.to_string().ends_with("has no rank 7: it has 2 nodes"), "{none}");
     // The same once more is the same job.
     let again = asked.try_submit(&gang).unwrap();
     assert_eq!((again.id, again.existed), (id, true));

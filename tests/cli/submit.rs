@@ -78,6 +78,74 @@ fn flags_win_over_variables_these_over_directives_and_sbatch_is_understood() {
 }
 
 #[test]
+fn a_script_takes_arguments_and_its_sbatch_lines_count_together() {
+    let place = TestEnvironment::new();
+    place.write("plain.sh", "#!/bin/sh\necho \"$@\"\n");
+    let submit = |more: &[&str]| {
+        place.run(
+            [&["submit", "--to", "kueue", "--queue", "q", "--image", "i", "--dry-run", "-o", "json"], more].concat(),
+        )
+    };
+    let job = manifest(&submit(&["plain.sh", "x", "--", "--lr", "3"]));
+    let words = job["spec"]["template"]["spec"]["containers"][0]["command"].as_array().unwrap();
+    assert_eq!(words[words.len() - 3..], ["x", "--lr", "3"], "{job:#}");
+    place.write("job.yaml", "apiVersion: batch/v1\nkind: Job\nmetadata: {name: x}\n");
+    let ran = submit(&["job.yaml", "x"]);
+    assert!(ran.status == Some(2) && ran.stderr.contains("takes no arguments"), "{ran}");
+
+    place.write(
+        "tasks.sh",
+        "#!/bin/sh\n#SBATCH --nodes=2-4\n#SBATCH --ntasks-per-node=4\n#SBATCH --cpus-per-task=8\n./run\n",
+    );
+    let ran = submit(&["--shape", "job", "tasks.sh"]);
+    assert!(
+        ran.stderr.contains("tasks.sh:2: #SBATCH --nodes=2-4 is a range of nodes: the least, 2, is taken"),
+        "{ran}"
+    );
+    assert!(!ran.stderr.contains("not understood"), "{ran}");
+    let list = manifest(&ran);
+    let objects = list["items"].as_array().unwrap();
+    let job = objects.iter().find(|object| object["kind"] == "Job").unwrap();
+    let container = &job["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!((&job["spec"]["completions"], &container["resources"]["requests"]["cpu"]), (&2.into(), &"32".into()));
+
+    // What only Slurm can do is refused elsewhere, and is no matter for words on Slurm.
+    place.write(
+        "any.sh",
+        "#!/bin/sh\n#SBATCH --dependency=afterok:1?afterany:2 --mail-type=END --priority=TOP\n./run\n",
+    );
+    let ran = submit(&["any.sh"]);
+    assert!(
+        ran.status == Some(2) && ran.stderr.contains("any.sh:2") && ran.stderr.contains("only Slurm knows"),
+        "{ran}"
+    );
+    let ran = place.run(["submit", "--to", "slurm", "--dry-run", "any.sh"]);
+    assert_eq!(ran.status, Some(0), "{ran}");
+    assert!(!ran.stderr.contains("any.sh") && !ran.stdout.contains("#SBATCH --dependency=afterok:1\n"), "{ran}");
+}
+
+#[test]
+fn every_engine_has_a_dry_run_away_from_it_and_takes_only_what_is_its_own() {
+    let place = TestEnvironment::new();
+    let ran = place.run(["submit", "--to", "ray", "--dry-run", "-o", "json", "--", "true"]);
+    let request = manifest(&ran);
+    assert!(request["url"].as_str().unwrap().starts_with("http://127.0.0.1:8265/"), "{ran}");
+    assert!(ran.stderr.contains("no RAY_ADDRESS"), "{ran}");
+    let ran = place.run(["submit", "--to", "ray", "--", "true"]);
+    assert!(ran.status == Some(2) && ran.stderr.contains("no address of Ray's job server"), "{ran}");
+    place.write("job.yaml", "apiVersion: batch/v1\nkind: Job\nmetadata: {name: x}\n");
+    for to in ["slurm", "ray"] {
+        let ran = place.run(["submit", "--to", to, "--dry-run", "job.yaml"]);
+        assert_eq!((ran.status, ran.stdout.as_str()), (Some(2), ""), "{ran}");
+        assert!(ran.stderr.contains(&format!("{to} takes no Kubernetes object (Job)")), "{ran}");
+    }
+    let ran = place.run(["submit", "--to", "slurm", "--dry-run", "--nodes", "2", "--time", "1h", "--", "true"]);
+    for line in ["#SBATCH --nodes=2", "#SBATCH --time=01:00:00"] {
+        assert!(ran.stdout.lines().any(|own| own == line), "{ran}");
+    }
+}
+
+#[test]
 fn bad_input_is_refused_before_anything_is_asked() {
     let place = TestEnvironment::new();
     place.write("bad.sh", "#SBATCH --time=yesterday\n");

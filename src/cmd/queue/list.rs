@@ -12,7 +12,7 @@ use crate::cmd::Done;
 use crate::cmd::error::{BLIND, DONE, Error};
 use crate::cmd::runtime::block_on;
 use crate::cmd::settings::{OutputFormat, Settings};
-use crate::cmd::targets::{Shared, Targets};
+use crate::cmd::targets::{self, Shared, Targets};
 use crate::queue::{Filter, Job, QueueError, State};
 use crate::view::style::{self, paint};
 use crate::view::{Align, Table, human};
@@ -35,6 +35,13 @@ pub fn run(args: &ListArgs, settings: &Settings) -> Done {
     block_on(async {
         let mut last: Option<Vec<Job>> = None;
         let mut targets = choose(args, settings).await?;
+        if targets.engines.is_empty() && targets.unreached.is_empty() {
+            // Whoever reads JSON gets a document whatever is wrong.
+            if matches!(settings.output, OutputFormat::Json | OutputFormat::Yaml) {
+                print(&[], settings)?;
+            }
+            return Err(targets::nothing().into());
+        }
         loop {
             let engines = targets.engines.clone();
             let filter = filter(args, settings);
@@ -52,7 +59,11 @@ pub fn run(args: &ListArgs, settings: &Settings) -> Done {
                 }
             }
             if !args.watch {
-                print(&seen.jobs, settings)?;
+                // Who saw nothing does not know that there are none.
+                let unseen = seen.jobs.is_empty() && !seen.blind.is_empty();
+                if !unseen || matches!(settings.output, OutputFormat::Json | OutputFormat::Yaml) {
+                    print(&seen.jobs, settings)?;
+                }
                 return Ok(if seen.blind.is_empty() { DONE } else { BLIND });
             }
             // What stayed as it was is not printed again.
@@ -96,7 +107,7 @@ fn filter(args: &ListArgs, settings: &Settings) -> Filter {
 async fn choose(args: &ListArgs, settings: &Settings) -> Result<Targets, Error> {
     Ok(match &args.target {
         Some(name) => Targets { engines: vec![Targets::one(name, settings).await?], unreached: Vec::new() },
-        None => Targets::some(settings).await?,
+        None => Targets::all(settings).await,
     })
 }
 

@@ -1,5 +1,6 @@
 //! `aictl queue`: the jobs of all engines, in one vocabulary.
 
+mod examples;
 mod explain;
 pub(super) mod list;
 mod order;
@@ -43,11 +44,14 @@ enum What {
     Logs(LogsArgs),
     Exec(ExecArgs),
     /// End jobs, and see that they end
+    #[command(after_help = examples::CANCEL)]
     Cancel(OrderArgs),
     /// Keep jobs from starting
+    #[command(after_help = examples::HOLD)]
     Hold(OrderArgs),
     Release(release::Args),
     /// Put jobs back into their queue, from the start
+    #[command(after_help = examples::REQUEUE)]
     Requeue(OrderArgs),
     Priority(PriorityArgs),
     Quota(QuotaArgs),
@@ -56,6 +60,7 @@ enum What {
 
 /// List jobs of all targets
 #[derive(Debug, clap::Args)]
+#[command(after_help = examples::LIST)]
 pub struct ListArgs {
     /// Only this target or engine
     #[arg(long = "on", value_name = "TARGET", add = ArgValueCandidates::new(names::targets))]
@@ -85,6 +90,7 @@ pub struct ListArgs {
 
 /// Say why a job waits, who is before it, and when it may run
 #[derive(Debug, clap::Args)]
+#[command(after_help = examples::EXPLAIN)]
 pub struct ExplainArgs {
     /// Name, id or TARGET:ID
     #[arg(value_name = "JOB", add = ArgValueCandidates::new(names::jobs))]
@@ -93,6 +99,7 @@ pub struct ExplainArgs {
 
 /// Wait for jobs
 #[derive(Debug, clap::Args)]
+#[command(after_help = examples::WAIT)]
 pub struct WaitArgs {
     /// Names, ids or TARGET:ID
     #[arg(value_name = "JOB", required = true, add = ArgValueCandidates::new(names::living_jobs))]
@@ -119,6 +126,7 @@ enum Until {
 
 /// Print what a job prints
 #[derive(Debug, clap::Args)]
+#[command(after_help = examples::LOGS)]
 pub struct LogsArgs {
     /// Name, id or TARGET:ID
     #[arg(value_name = "JOB", add = ArgValueCandidates::new(names::jobs))]
@@ -139,6 +147,7 @@ pub struct LogsArgs {
 
 /// Run a command beside a job
 #[derive(Debug, clap::Args)]
+#[command(after_help = examples::EXEC)]
 pub struct ExecArgs {
     /// Name, id or TARGET:ID
     #[arg(value_name = "JOB", add = ArgValueCandidates::new(names::jobs))]
@@ -164,6 +173,7 @@ pub struct OrderArgs {
 
 /// Change a job's priority
 #[derive(Debug, clap::Args)]
+#[command(after_help = examples::PRIORITY)]
 pub struct PriorityArgs {
     /// Name, id or TARGET:ID
     #[arg(value_name = "JOB", add = ArgValueCandidates::new(names::jobs))]
@@ -178,6 +188,7 @@ pub struct PriorityArgs {
 
 /// Show quota: nominal, borrowed, used, pending, by queue and flavor
 #[derive(Debug, clap::Args)]
+#[command(after_help = examples::QUOTA)]
 pub struct QuotaArgs {
     /// Only this queue's
     #[arg(value_name = "QUEUE", add = ArgValueCandidates::new(names::queues))]

@@ -7,7 +7,7 @@ use crate::cmd::Done;
 use crate::cmd::error::{BLIND, DONE, Error};
 use crate::cmd::runtime::block_on;
 use crate::cmd::settings::{OutputFormat, Settings};
-use crate::cmd::targets::Targets;
+use crate::cmd::targets::{self, Targets};
 use crate::queue::{QueueError, QuotaRow};
 use crate::view::bar::bar;
 use crate::view::style::{self, paint};
@@ -25,7 +25,7 @@ pub fn run(args: &QuotaArgs, settings: &Settings) -> Done {
     block_on(async {
         let targets = match &args.target {
             Some(name) => Targets { engines: vec![Targets::one(name, settings).await?], unreached: Vec::new() },
-            None => Targets::some(settings).await?,
+            None => Targets::all(settings).await,
         };
         let asked = join_all(targets.engines.iter().map(|engine| engine.quota(args.queue.as_deref()))).await;
         let (mut rows, mut unknown, mut blind) = (Vec::new(), None, false);
@@ -47,6 +47,7 @@ pub fn run(args: &QuotaArgs, settings: &Settings) -> Done {
         if let (true, Some(error), false) = (rows.is_empty(), unknown, blind) {
             return Err(error.into());
         }
+        let nothing = targets.engines.is_empty() && targets.unreached.is_empty();
         let printed = match settings.output {
             OutputFormat::Json => settings.ui.json(&rows),
             OutputFormat::Yaml => settings.ui.yaml(&rows),
@@ -55,6 +56,8 @@ pub fn run(args: &QuotaArgs, settings: &Settings) -> Done {
                 names.dedup();
                 settings.ui.print(&names.join("\n"))
             }
+            // Who saw nothing does not know that there is none.
+            OutputFormat::Table | OutputFormat::Wide if rows.is_empty() && (blind || nothing) => Ok(()),
             OutputFormat::Table | OutputFormat::Wide if rows.is_empty() => {
                 settings.ui.note("no quota: no target has queues with limits");
                 Ok(())
@@ -62,6 +65,9 @@ pub fn run(args: &QuotaArgs, settings: &Settings) -> Done {
             OutputFormat::Table | OutputFormat::Wide => settings.ui.print(&table(&rows, settings)),
         };
         printed.map_err(Error::output)?;
+        if nothing {
+            return Err(targets::nothing().into());
+        }
         Ok(if blind { BLIND } else { DONE })
     })
 }

@@ -4,7 +4,7 @@ use super::list;
 use crate::cmd::error::Error;
 use crate::cmd::settings::Settings;
 use crate::cmd::targets::{Shared, Targets};
-use crate::queue::{Filter, Job, JobId, LIKE_A_JOB, QueueError, nearest};
+use crate::queue::{Array, EngineKind, Filter, Job, JobId, LIKE_A_JOB, QueueError, nearest};
 
 /// A job and the engine that has it.
 pub struct Resolved {
@@ -46,32 +46,62 @@ pub async fn one(id: &JobId, settings: &Settings) -> Result<Resolved, Error> {
     let engines = targets.engines.clone();
     let looked: Vec<String> = engines.iter().map(|engine| engine.target().name.clone()).collect();
     let filter = Filter { namespace: settings.cluster.namespace.clone(), ..Filter::default() };
-    let mut seen = list::ask(targets, &filter, false, true).await;
-    let names: Vec<String> = seen.jobs.iter().map(|job| job.name.clone()).collect();
-    seen.jobs.retain(|job| is_called(job, &id.job));
-    if seen.jobs.len() > 1 && seen.jobs.iter().any(|job| !job.state.is_over()) {
+    let seen = list::ask(targets, &filter, false, true).await;
+    let mut called: Vec<(&Job, &str)> = seen.jobs.iter().filter_map(|job| Some((job, meant(job, &id.job)?))).collect();
+    if called.len() > 1 && called.iter().any(|(job, _)| !job.state.is_over()) {
         // The living one is meant.
-        seen.jobs.retain(|job| !job.state.is_over());
+        called.retain(|(job, _)| !job.state.is_over());
     }
-    match seen.jobs.as_slice() {
-        [job] => {
+    // The parts of one array are one job.
+    let mut jobs: Vec<(&Job, &str)> = Vec::new();
+    for (job, own) in called {
+        if !jobs.iter().any(|(other, known)| (&other.target, *known) == (&job.target, own)) {
+            jobs.push((job, own));
+        }
+    }
+    match jobs.as_slice() {
+        [(job, own)] => {
             let engine = engines.iter().find(|engine| engine.target().name == job.target);
             let engine = engine.ok_or_else(|| Error::usage(format!("no target {:?}", job.target)))?;
-            Ok(Resolved { engine: Shared::clone(engine), job: job.clone() })
+            let job = if job.id == *own { (*job).clone() } else { engine.get(own).await? };
+            Ok(Resolved { engine: Shared::clone(engine), job })
         }
         [] => match seen.blind.into_iter().next() {
             // It may be just there.
             Some((_, error)) => Err(error.into()),
             None => {
-                let nearest = nearest(&id.job, names.iter().map(String::as_str), LIKE_A_JOB);
+                let nearest = nearest(&id.job, seen.jobs.iter().map(|job| job.name.as_str()), LIKE_A_JOB);
                 Err(QueueError::NoSuchJob { job: id.to_string(), looked: looked.join(", "), nearest }.into())
             }
         },
         several => Err(QueueError::Ambiguous {
             job: id.to_string(),
-            addresses: several.iter().take(10).map(Job::address).collect(),
+            addresses: several.iter().take(10).map(|(job, own)| format!("{}:{own}", job.target)).collect(),
         }
         .into()),
+    }
+}
+
+/// The number of an array, and which of its tasks a job is: Slurm lists an array in parts, `12_3` and `12_[4-9%2]`.
+pub(super) fn part(job: &Job) -> Option<(&str, &str)> {
+    job.id.split_once('_').filter(|_| job.backend == EngineKind::Slurm)
+}
+
+/// The id under which a text means a job, if it means it: of a part of an array the whole array's, unless
+/// the text names the part.
+fn meant<'j>(job: &'j Job, text: &'j str) -> Option<&'j str> {
+    if job.id == text {
+        return Some(&job.id);
+    }
+    let Some((array, tasks)) = part(job) else { return is_called(job, text).then_some(job.id.as_str()) };
+    let holds = |index: &str| {
+        let left = tasks.strip_prefix('[').and_then(|tasks| tasks.strip_suffix(']'))?.parse::<Array>().ok()?;
+        Some(left.indices().contains(&index.parse().ok()?))
+    };
+    match text.split_once('_') {
+        // A task that has not started has no line of its own.
+        Some((number, index)) if number == array && holds(index) == Some(true) => Some(text),
+        _ => (text == array || is_called(job, text)).then_some(array),
     }
 }
 
@@ -93,4 +123,53 @@ pub(super) fn is_called(job: &Job, text: &str) -> bool {
             && (job.name == rest || given(&job.name) == rest))
         // KIND/NAME, as kubectl has it.
         || (namespace.is_some() && job.id.ends_with(&format!("/{text}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::{JOB_SCHEMA, State};
+
+    #[test]
+    fn the_parts_of_an_array_are_one_job() {
+        let job = |id: &str, backend| Job {
+            schema: JOB_SCHEMA,
+            id: id.to_owned(),
+            name: "arr".to_owned(),
+            backend,
+            cluster: "lab".to_owned(),
+            target: "lab".to_owned(),
+            owner: "ada".to_owned(),
+            namespace: None,
+            queue: "main".to_owned(),
+            state: State::Pending,
+            position: None,
+            ahead: None,
+            eta: None,
+            reason: None,
+            priority: None,
+            nodes: 1,
+            gpus: 0.0,
+            submitted_at: None,
+            started_at: None,
+            finished_at: None,
+            time_limit_s: None,
+            exit_code: None,
+            submission_id: None,
+            waits_for: None,
+        };
+        let (task, rest) = (job("31_0", EngineKind::Slurm), job("31_[1-3%2]", EngineKind::Slurm));
+        for text in ["arr", "31"] {
+            assert_eq!((meant(&task, text), meant(&rest, text)), (Some("31"), Some("31")), "{text}");
+        }
+        assert_eq!((meant(&task, "31_0"), meant(&rest, "31_0")), (Some("31_0"), None));
+        assert_eq!((meant(&task, "31_2"), meant(&rest, "31_2")), (None, Some("31_2")));
+        assert_eq!(meant(&rest, "31_[1-3%2]"), Some("31_[1-3%2]"));
+        for text in ["3", "31_9", "31_", "31_x", "_", "other"] {
+            assert_eq!((meant(&task, text), meant(&rest, text)), (None, None), "{text}");
+        }
+        // Elsewhere a name may have a line below.
+        assert_eq!(meant(&job("a_b", EngineKind::Ray), "a"), None);
+        assert_eq!(meant(&job("a_b", EngineKind::Ray), "arr"), Some("a_b"));
+    }
 }

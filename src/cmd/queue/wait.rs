@@ -26,7 +26,7 @@ pub fn run(args: &WaitArgs, settings: &Settings) -> Done {
         let begin = Instant::now();
         let mut jobs = Vec::new();
         for id in &args.jobs {
-            jobs.push(resolve::one(id, settings).await?);
+            jobs.push(whole(resolve::one(id, settings).await?).await?);
         }
         let progress = settings.ui.progress();
         let mut code = DONE;
@@ -51,6 +51,15 @@ fn ended(job: &Job) -> String {
         (_, Some(reason)) if job.state == State::Failed => format!("{}: {}", job.state, reason.raw),
         _ => job.state.to_string(),
     }
+}
+
+/// What is left to start of an array is a part of it that changes its name as its tasks start: the array is
+/// waited for.
+async fn whole(mut resolved: Resolved) -> Result<Resolved, Error> {
+    if let Some((array, _)) = resolve::part(&resolved.job).filter(|(_, tasks)| tasks.starts_with('[')) {
+        resolved.job = resolved.engine.get(array).await?;
+    }
+    Ok(resolved)
 }
 
 async fn wait(
@@ -109,7 +118,10 @@ async fn wait(
 /// Reads a job's place in its queue and when it may start. Whoever may not see the queue waits without.
 async fn look_at_place(resolved: &mut Resolved) {
     let Ok(seen) = resolved.engine.explain(&resolved.job.id).await else { return };
-    resolved.job = seen.job;
+    // Of an array that is explained which waits: a part of it, under a name that is gone once it starts.
+    if seen.job.id == resolved.job.id {
+        resolved.job = seen.job;
+    }
     if let Some(place) = seen.place {
         (resolved.job.position, resolved.job.ahead) = (Some(place.position), Some(place.ahead));
     }

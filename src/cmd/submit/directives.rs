@@ -1,21 +1,20 @@
 //! Lines in a script that ask for what flags ask for: `#AICTL` in the words of `aictl submit`,
 //! `#SBATCH` in those of sbatch.
 
-use std::collections::BTreeMap;
-
 use clap::{Args as _, Command, FromArgMatches};
 
 use super::SpecArgs;
+use super::sbatch::{self, Remarks};
 use crate::cmd::error::Error;
-use crate::queue::{Bytes, Draft};
+use crate::queue::Draft;
 
 /// What a script's directives come to.
 #[derive(Debug, Default)]
 pub struct Directives {
     /// What they ask for; `#AICTL` over `#SBATCH`.
     pub draft: Draft,
-    /// What was not understood, with its line.
-    pub unknown: Vec<String>,
+    /// What is to be said of `#SBATCH` lines.
+    pub remarks: Remarks,
 }
 
 /// Reads a script's directives. They stand before the first line that is neither empty nor a comment,
@@ -24,8 +23,7 @@ pub struct Directives {
 /// # Errors
 /// If a directive is understood and its value is wrong.
 pub fn read(script: &str, path: &str) -> Result<Directives, Error> {
-    let (mut ours, mut slurms) = (Draft::default(), Draft::default());
-    let mut unknown = Vec::new();
+    let (mut ours, mut slurms) = (Draft::default(), Vec::new());
     for (line, number) in script.lines().zip(1..) {
         let text = line.trim();
         if !text.is_empty() && !text.starts_with('#') {
@@ -43,12 +41,11 @@ pub fn read(script: &str, path: &str) -> Result<Directives, Error> {
         if aictls {
             ours = read_ours(&words).map_err(wrong)?.over(ours);
         } else {
-            let (draft, not_understood) = read_sbatch(&words).map_err(wrong)?;
-            slurms = draft.over(slurms);
-            unknown.extend(not_understood.into_iter().map(|option| format!("{place}: #SBATCH {option}")));
+            slurms.extend(sbatch::options(&words, &place));
         }
     }
-    Ok(Directives { draft: ours.over(slurms), unknown })
+    let (slurms, remarks) = sbatch::combine(&slurms).map_err(Error::usage)?;
+    Ok(Directives { draft: ours.over(slurms), remarks })
 }
 
 /// Words of a line; a `#` that starts a word starts a comment.
@@ -67,210 +64,12 @@ fn read_ours(words: &[String]) -> Result<Draft, String> {
     args.draft()
 }
 
-/// Options of sbatch that take a value: short name, long name.
-const VALUED: &[(&str, &str)] = &[
-    ("J", "job-name"),
-    ("p", "partition"),
-    ("N", "nodes"),
-    ("n", "ntasks"),
-    ("c", "cpus-per-task"),
-    ("G", "gpus"),
-    ("t", "time"),
-    ("a", "array"),
-    ("d", "dependency"),
-    ("D", "chdir"),
-    ("o", "output"),
-    ("e", "error"),
-    ("A", "account"),
-    ("q", "qos"),
-    ("C", "constraint"),
-    ("", "gres"),
-    ("", "gpus-per-node"),
-    ("", "gpus-per-task"),
-    ("", "ntasks-per-node"),
-    ("", "mem"),
-    ("", "export"),
-    ("", "priority"),
-    ("", "comment"),
-    ("M", "clusters"),
-    ("w", "nodelist"),
-    ("x", "exclude"),
-    ("b", "begin"),
-    ("", "mail-type"),
-    ("", "mail-user"),
-    ("", "mem-per-cpu"),
-    ("", "mem-per-gpu"),
-    ("", "cpus-per-gpu"),
-    ("", "reservation"),
-    ("", "signal"),
-    ("", "open-mode"),
-    ("L", "licenses"),
-    ("", "nice"),
-    ("", "tmp"),
-    ("m", "distribution"),
-    ("", "gpu-bind"),
-    ("", "switches"),
-];
-
-/// Options of sbatch, long or short, with `=` or without.
-fn options(words: &[String]) -> Vec<(String, Option<String>)> {
-    let mut options = Vec::new();
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        if let Some(long) = word.strip_prefix("--") {
-            let (name, value) = match long.split_once('=') {
-                Some((name, value)) => (name, Some(value.to_owned())),
-                None => (long, None),
-            };
-            let takes = VALUED.iter().any(|(_, known)| *known == name);
-            let value = value.or_else(|| if takes { words.next().cloned() } else { None });
-            options.push((name.to_owned(), value));
-        } else if let Some(short) = word.strip_prefix('-').filter(|short| !short.is_empty()) {
-            let (letter, rest) = short.split_at(short.chars().next().map_or(0, char::len_utf8));
-            let long = VALUED.iter().find(|(known, _)| *known == letter);
-            let joined = rest.strip_prefix('=').unwrap_or(rest);
-            match long {
-                Some((_, long)) if joined.is_empty() => options.push(((*long).to_owned(), words.next().cloned())),
-                Some((_, long)) => options.push(((*long).to_owned(), Some(joined.to_owned()))),
-                None if letter == "H" => options.push(("hold".to_owned(), None)),
-                None => options.push((format!("-{short}"), None)),
-            }
-        } else {
-            options.push((word.clone(), None));
-        }
-    }
-    options
-}
-
-fn read_sbatch(words: &[String]) -> Result<(Draft, Vec<String>), String> {
-    let mut draft = Draft::default();
-    let mut unknown = Vec::new();
-    let (mut cpus_per_task, mut tasks, mut tasks_per_node) = (None, None, None);
-    for (name, value) in options(words) {
-        let shown = match &value {
-            Some(value) => format!("--{name}={value}"),
-            None if name.starts_with('-') => name.clone(),
-            None => format!("--{name}"),
-        };
-        let needed = || value.clone().ok_or_else(|| format!("#SBATCH {shown} needs a value"));
-        let number = || -> Result<u32, String> {
-            let text = needed()?;
-            text.parse().map_err(|_| format!("#SBATCH {shown}: {text:?} is no number"))
-        };
-        match name.as_str() {
-            // Slurm takes any name; only its own is kept there, so it is made fit and not refused.
-            "job-name" => draft.name = Some(Draft::fitting_name(&needed()?)),
-            "partition" => draft.queue = Some(needed()?),
-            "nodes" => {
-                let text = needed()?;
-                let least = text.split('-').next().unwrap_or_default();
-                draft.nodes = Some(least.parse().map_err(|_| format!("#SBATCH {shown}: {text:?} is no number"))?);
-                if text.contains('-') {
-                    unknown.push(format!("{shown}: a range of nodes; the least is taken"));
-                }
-            }
-            "ntasks" => tasks = Some(number()?),
-            "ntasks-per-node" => tasks_per_node = Some(number()?),
-            "cpus-per-task" => cpus_per_task = Some(number()?),
-            "gpus" => (draft.gpu_type, draft.gpus) = gpus(&needed()?, &shown)?,
-            "gpus-per-node" => (draft.gpu_type, draft.gpus_per_node) = gpus(&needed()?, &shown)?,
-            "gres" => {
-                for item in needed()?.split(',') {
-                    match item.strip_prefix("gpu").map(|rest| rest.trim_start_matches(':')) {
-                        Some("") => draft.gpus_per_node = Some(1),
-                        Some(rest) => (draft.gpu_type, draft.gpus_per_node) = gpus(rest, &shown)?,
-                        None => unknown.push(format!("--gres={item}")),
-                    }
-                }
-            }
-            "mem" => draft.memory = Some(Bytes::slurm(&needed()?)?),
-            "time" => draft.time = Some(needed()?.parse()?),
-            "array" => draft.array = Some(needed()?.parse()?),
-            "dependency" => draft.after = dependencies(&needed()?, &mut unknown)?,
-            "chdir" => draft.workdir = Some(needed()?),
-            "output" => draft.output = Some(needed()?),
-            "account" => draft.account = Some(needed()?),
-            "qos" => draft.qos = Some(needed()?),
-            "priority" => draft.priority = Some(needed()?),
-            "constraint" => draft.constraint = Some(needed()?),
-            "exclusive" => draft.exclusive = Some(true),
-            "hold" => draft.hold = Some(true),
-            "requeue" => draft.retries = Some(1),
-            "no-requeue" => draft.retries = Some(0),
-            "export" => export(&needed()?, &mut draft.env, &mut unknown),
-            _ => unknown.push(shown),
-        }
-    }
-    if let (Some(tasks), None, None) = (tasks, tasks_per_node, draft.nodes)
-        && tasks > 1
-    {
-        unknown.push(format!("--ntasks={tasks}: without --nodes the tasks have no nodes; one node is taken"));
-        draft.processes_per_node = Some(tasks);
-    }
-    if let Some(each) = tasks_per_node {
-        draft.processes_per_node = Some(each);
-    }
-    if let Some(cpus) = cpus_per_task {
-        let tasks = tasks_per_node.or(draft.processes_per_node).unwrap_or(1);
-        draft.cpus = Some(format!("{}", u64::from(cpus) * u64::from(tasks)).parse()?);
-    }
-    Ok((draft, unknown))
-}
-
-/// `4`, `h100:4`.
-fn gpus(text: &str, shown: &str) -> Result<(Option<String>, Option<u32>), String> {
-    let (kind, count) = match text.rsplit_once(':') {
-        Some((kind, count)) => (Some(kind.to_owned()), count),
-        None => (None, text),
-    };
-    let count = count.parse().map_err(|_| format!("#SBATCH {shown}: {text:?} is no number of GPUs"))?;
-    Ok((kind, Some(count)))
-}
-
-/// `afterok:12:13,afterany:14`.
-fn dependencies(text: &str, unknown: &mut Vec<String>) -> Result<Vec<crate::queue::After>, String> {
-    let mut after = Vec::new();
-    for item in text.split(',') {
-        let mut parts = item.split(':');
-        let outcome = match parts.next() {
-            Some("afterok") => "ok",
-            Some("afterany") => "any",
-            Some("afternotok") => "notok",
-            _ => {
-                unknown.push(format!("--dependency={item}"));
-                continue;
-            }
-        };
-        for job in parts {
-            after.push(format!("{job}:{outcome}").parse()?);
-        }
-    }
-    Ok(after)
-}
-
-/// `ALL`, `NONE`, `NAME=VALUE,NAME`.
-fn export(text: &str, env: &mut BTreeMap<String, String>, unknown: &mut Vec<String>) {
-    for item in text.split(',') {
-        match item.split_once('=') {
-            Some((name, value)) => {
-                env.insert(name.to_owned(), value.to_owned());
-            }
-            None if matches!(item, "ALL" | "NONE" | "NIL") => {}
-            None => match std::env::var(item) {
-                Ok(value) => {
-                    env.insert(item.to_owned(), value);
-                }
-                Err(_) => unknown.push(format!("--export={item}: there is no such variable")),
-            },
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::queue::Bytes;
 
     const SCRIPT: &str = "#!/bin/bash
 #SBATCH --job-name=Train_LLM -N 2
@@ -291,7 +90,7 @@ set -e
         assert_eq!(draft.queue.as_deref(), Some("research"), "#AICTL wins");
         assert_eq!(draft.memory, Some(Bytes(64 << 30)));
         assert_eq!(draft.time.unwrap().0, 86_400);
-        assert_eq!(read.unknown, ["train.sh:5: #SBATCH --mail-type=END"]);
+        assert_eq!(read.remarks.unknown, ["train.sh:5: #SBATCH --mail-type=END"]);
     }
 
     #[test]
@@ -321,7 +120,7 @@ set -e
             (read.draft.env["A"].as_str(), read.draft.hold, read.draft.exclusive),
             ("1", Some(true), Some(true))
         );
-        assert_eq!(read.unknown, ["x:1: #SBATCH --dependency=singleton"]);
+        assert_eq!(read.remarks.unknown, ["x:1: #SBATCH --dependency=singleton"]);
     }
 
     proptest! {

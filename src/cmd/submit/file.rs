@@ -7,6 +7,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::Request;
+use super::sbatch::Remarks;
 use crate::cmd::error::Error;
 use crate::queue::engines::kubernetes::pass_through;
 use crate::queue::{Draft, Plan, PlanForm, Target};
@@ -64,7 +65,8 @@ pub fn read(text: &str, path: &Path, flags: Draft, command: Vec<String>, name: &
         }
         let mut flags = flags;
         flags.command = command;
-        return Ok(Request::Spec(Box::new(flags.over(draft).settle(name)?)));
+        let spec = Box::new(flags.over(draft).settle(name)?);
+        return Ok(Request::Spec { spec, remarks: Remarks::default() });
     }
     if !command.is_empty() {
         return Err(Error::usage("a manifest has its own command").hint("leave out what follows --"));
@@ -80,6 +82,11 @@ pub fn read(text: &str, path: &Path, flags: Draft, command: Vec<String>, name: &
 
 /// The plan of a manifest.
 pub fn plan(target: &Target, object: &Value, draft: &Draft) -> Result<Plan, Error> {
+    if !target.kind.is_kubernetes() {
+        let kind = object["kind"].as_str().unwrap_or("no kind");
+        return Err(Error::usage(format!("{} takes no Kubernetes object ({kind})", target.name))
+            .hint(format!("--to a cluster, or write it as a Job of {VERSION}, which all engines take")));
+    }
     let id = draft.id.clone().unwrap_or_else(|| {
         let digest = Sha256::digest(object.to_string().as_bytes());
         digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()

@@ -2,13 +2,11 @@
 
 mod directives;
 mod file;
+mod sbatch;
+mod show;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-
-use clap::ValueHint;
-use clap_complete::ArgValueCandidates;
-use serde_json::json;
 
 use super::Done;
 use super::env;
@@ -16,12 +14,13 @@ use super::error::{DONE, Error, Kind};
 use super::names;
 use super::runtime::block_on;
 use super::settings::{OutputFormat, Settings};
-use super::targets::{Shared, Targets};
+use super::targets::{self, Shared, Targets};
 use crate::queue::{
-    After, Array, Bytes, Cpus, Draft, DryRun, EngineKind, JobSpec, Plan, PlanForm, QueueError, Shape, Submitted,
-    TimeLimit,
+    After, Array, Bytes, Cpus, Draft, DryRun, EngineKind, JobSpec, Plan, QueueError, Shape, Submitted, TimeLimit,
 };
-use crate::view::yaml;
+use clap::ValueHint;
+use clap_complete::ArgValueCandidates;
+use sbatch::Remarks;
 
 /// Put a job in a queue of Kueue, Volcano, kube-queue, Slurm or Ray
 ///
@@ -35,9 +34,12 @@ use crate::view::yaml;
     after_long_help = AFTER_LONG_HELP
 )]
 pub struct Args {
-    /// A script or a YAML file, and its arguments
+    /// A script or a YAML file
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     file: Option<PathBuf>,
+    /// The script's arguments; those that begin with a dash after --
+    #[arg(value_name = "ARGUMENT")]
+    arguments: Vec<String>,
     /// Engine or target: kueue, volcano, kube-queue, kubernetes, slurm, ray, or a name of the configuration
     #[arg(long, value_name = "TARGET", env = env::TO, hide_env = true, add = ArgValueCandidates::new(names::targets))]
     to: Option<String>,
@@ -46,7 +48,7 @@ pub struct Args {
     dry_run: Option<DryRunBy>,
     #[command(flatten)]
     spec: SpecArgs,
-    /// What each node runs
+    /// What each node runs; after a script more of its arguments
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
@@ -237,7 +239,7 @@ impl SpecArgs {
 /// What there is to submit.
 enum Request {
     /// In our own words.
-    Spec(Box<JobSpec>),
+    Spec { spec: Box<JobSpec>, remarks: Remarks },
     /// A manifest of the user's own.
     Manifest { object: Box<serde_json::Value>, draft: Box<Draft> },
 }
@@ -246,7 +248,7 @@ enum Request {
 pub fn run(args: Args, settings: &Settings) -> Done {
     let mut draft = args.spec.draft().map_err(Error::usage)?;
     draft.namespace.clone_from(&settings.cluster.namespace);
-    let request = request(draft, args.file.as_deref(), args.command, settings)?;
+    let request = request(draft, args.file.as_deref(), args.arguments, args.command)?;
     let mut sent = None;
     let done = block_on(submit(&request, args.to.as_deref(), args.dry_run, settings, &mut sent));
     match done {
@@ -262,7 +264,7 @@ pub fn run(args: Args, settings: &Settings) -> Done {
 }
 
 /// Reads what is asked for: flags over directives over the file.
-fn request(flags: Draft, file: Option<&Path>, command: Vec<String>, settings: &Settings) -> Result<Request, Error> {
+fn request(flags: Draft, file: Option<&Path>, arguments: Vec<String>, command: Vec<String>) -> Result<Request, Error> {
     let mut flags = flags;
     let Some(path) = file else {
         flags.command = command;
@@ -272,22 +274,28 @@ fn request(flags: Draft, file: Option<&Path>, command: Vec<String>, settings: &S
             .find(|word| !matches!(word.as_str(), "python" | "python3" | "bash" | "sh" | "torchrun"));
         let program =
             program.and_then(|word| Path::new(word).file_name()).map(|name| name.to_string_lossy().into_owned());
-        return Ok(Request::Spec(Box::new(flags.settle(program.as_deref().unwrap_or("job")).map_err(Error::from)?)));
+        let spec = flags.settle(program.as_deref().unwrap_or("job")).map_err(Error::from)?;
+        return Ok(Request::Spec { spec: Box::new(spec), remarks: Remarks::default() });
     };
     let text = std::fs::read_to_string(path)
         .map_err(|error| Error::usage(format!("cannot read {}", path.display())).because(error))?;
     let name = path.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let is_yaml = path.extension().is_some_and(|extension| matches!(extension.to_str(), Some("yaml" | "yml" | "json")));
     if is_yaml {
+        if let Some(first) = arguments.first() {
+            return Err(Error::usage(format!("{first:?}: a YAML file takes no arguments"))
+                .hint("a script does; a Job's own command can be given after --"));
+        }
         return file::read(&text, path, flags, command, &name);
     }
     let found = directives::read(&text, &path.display().to_string())?;
-    for unknown in &found.unknown {
-        settings.ui.warn(&format!("{unknown} is not understood and has no effect"));
-    }
+    // Alone it may be nothing whole; then an engine that reads scripts itself compares word by word.
+    let script_asks = Draft { script: Some(text.clone()), ..found.draft.clone() }.settle(&name).ok();
     flags.script = Some(text);
-    flags.command = command;
-    Ok(Request::Spec(Box::new(flags.over(found.draft).settle(&name).map_err(Error::from)?)))
+    flags.command = [arguments, command].concat();
+    let mut spec = flags.over(found.draft).settle(&name).map_err(Error::from)?;
+    spec.script_asks = script_asks.map(Box::new);
+    Ok(Request::Spec { spec: Box::new(spec), remarks: found.remarks })
 }
 
 /// What a submission prints.
@@ -314,14 +322,20 @@ async fn submit(
     let offline = dry_run == Some(DryRunBy::Client);
     let engine = choose(request, to, offline, settings).await?;
     let plan = match request {
-        Request::Spec(spec) => engine.plan(spec, offline).await?,
+        Request::Spec { spec, remarks } => {
+            // sbatch reads such a script itself.
+            if engine.target().kind != EngineKind::Slurm || !spec.is_for_slurm() {
+                remarks.say(settings)?;
+            }
+            engine.plan(spec, offline).await?
+        }
         Request::Manifest { object, draft } => file::plan(engine.target(), object, draft)?,
     };
     for note in &plan.notes {
         settings.ui.warn(note);
     }
     if offline {
-        print(&plan, settings)?;
+        show::print(&plan, settings)?;
         return Ok(DONE);
     }
     *sent = Some(plan.name.clone());
@@ -331,7 +345,7 @@ async fn submit(
         settings.ui.warn(warning);
     }
     if server {
-        print(&plan, settings)?;
+        show::print(&plan, settings)?;
         settings.ui.note(&format!("{} would take it", engine.target().name));
         return Ok(DONE);
     }
@@ -373,12 +387,19 @@ fn report(engine: &Shared, plan: &Plan, submitted: &Submitted, settings: &Settin
 /// The target that is meant: the named one, else the first that there is, Kubernetes queues first.
 async fn choose(request: &Request, to: Option<&str>, offline: bool, settings: &Settings) -> Result<Shared, Error> {
     if let Some(to) = to {
+        if offline && let Some(engine) = targets::unasked(to, settings).await? {
+            settings.ui.warn(&format!(
+                "no RAY_ADDRESS: written for {}, where Ray's job server answers on its own machine",
+                engine.target().address.as_deref().unwrap_or_default()
+            ));
+            return Ok(engine);
+        }
         return Ok(Targets::one(to, settings).await?);
     }
     let targets = Targets::all(settings).await;
     let fits = |engine: &&Shared| match request {
         Request::Manifest { .. } => engine.target().kind.is_kubernetes(),
-        Request::Spec(_) => true,
+        Request::Spec { .. } => true,
     };
     let found: Vec<&Shared> = targets.engines.iter().filter(fits).collect();
     let queues: Vec<&&Shared> = found.iter().filter(|engine| engine.target().kind != EngineKind::Kubernetes).collect();
@@ -399,38 +420,7 @@ async fn choose(request: &Request, to: Option<&str>, offline: bool, settings: &S
     if let Some((_, error)) = targets.unreached.into_iter().next() {
         return Err(error.into());
     }
-    let looked = "there is no kubeconfig, no sbatch on the PATH, no RAY_ADDRESS and no target in the configuration";
-    Err(QueueError::NoEngine { looked: looked.to_owned() }.into())
-}
-
-/// A dry run's answer, in the form in which it would be sent.
-fn print(plan: &Plan, settings: &Settings) -> Result<(), Error> {
-    let wrong = |error: yaml::YamlError| Error::failed("cannot write YAML", error);
-    let printed = match (&plan.form, settings.output) {
-        (_, OutputFormat::Name) => settings.ui.print(&plan.name),
-        (PlanForm::Manifest(objects), OutputFormat::Json) => match objects.as_slice() {
-            [one] => settings.ui.json(one),
-            several => settings.ui.json(&json!({"apiVersion": "v1", "kind": "List", "items": several})),
-        },
-        (PlanForm::Manifest(objects), _) => {
-            let texts: Result<Vec<String>, _> = objects.iter().map(yaml::to_string).collect();
-            settings.ui.print(&texts.map_err(wrong)?.join("---\n"))
-        }
-        (PlanForm::Script { command, script }, OutputFormat::Json) => {
-            settings.ui.json(&json!({"command": command, "script": script}))
-        }
-        (PlanForm::Script { command, script }, OutputFormat::Yaml) => {
-            settings.ui.yaml(&json!({"command": command, "script": script}))
-        }
-        (PlanForm::Script { script, .. }, _) => settings.ui.print(script),
-        (PlanForm::Request { method, url, body }, OutputFormat::Yaml) => {
-            settings.ui.yaml(&json!({"method": method, "url": url, "body": body}))
-        }
-        (PlanForm::Request { method, url, body }, _) => {
-            settings.ui.json(&json!({"method": method, "url": url, "body": body}))
-        }
-    };
-    printed.map_err(Error::output)
+    Err(targets::nothing().into())
 }
 
 impl From<QueueError> for Error {

@@ -43,6 +43,11 @@ pub fn slurm_machines(target: &Target) -> Answer<'_, Machines> {
     })
 }
 
+/// Why this machine's Slurm is no target, where its programs are there and that is all.
+pub fn unconfigured() -> Option<QueueError> {
+    slurm::unconfigured()
+}
+
 /// The targets that this machine shows without being told: Slurm's programs on the PATH, Ray's
 /// address in RAY_ADDRESS.
 pub fn local() -> Vec<Target> {

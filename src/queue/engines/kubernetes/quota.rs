@@ -203,7 +203,11 @@ async fn volcano(engine: &Kubernetes, wanted: Option<&str>) -> Result<Vec<QuotaR
                 borrowing_limit: nominal.and_then(|nominal| Some((capability? - nominal).max(0.0))),
                 borrowed: nominal.map_or(0.0, |nominal| (used - nominal).max(0.0)),
                 used,
-                pending: if super::share::is_gpu(name) { waiting.map(|job| job.gpus).sum() } else { 0.0 },
+                pending: if super::share::is_gpu(name) {
+                    waiting.map(|job| job.gpus).fold(0.0, |sum, gpus| sum + gpus)
+                } else {
+                    0.0
+                },
             });
         }
     }

@@ -155,6 +155,9 @@ pub(super) async fn lines<'a>(source: &'a Source, id: &'a str, options: &LogOpti
         }
     };
     let labelled = request::is_labelled(&record.comment);
+    if let Ranks::One(rank) = options.ranks {
+        has_rank(record, rank, labelled)?;
+    }
     let mut tail = Tail { path: path(record), offset: 0, rest: Vec::new(), labelled, ranks: options.ranks };
     let over = record.is_over();
     let mut begun = Vec::new();
@@ -184,6 +187,24 @@ pub(super) async fn lines<'a>(source: &'a Source, id: &'a str, options: &LogOpti
         done: false,
     };
     Ok(lines::lines(following))
+}
+
+/// Whether lines of a rank can be told from others.
+fn has_rank(record: &Record, rank: u32, labelled: bool) -> Result<(), QueueError> {
+    let (id, nodes) = (record.address(), record.nodes.max(1));
+    if rank >= nodes {
+        return Err(QueueError::Invalid {
+            what: format!("job {id} has no rank {rank}: it has {nodes} node{}", if nodes == 1 { "" } else { "s" }),
+            hint: "ranks count its nodes from 0".to_owned(),
+        });
+    }
+    if rank > 0 && !labelled {
+        return Err(QueueError::Invalid {
+            what: format!("job {id}: which rank wrote a line can't be told, since aictl did not start its ranks"),
+            hint: "leave --rank out for all of its output".to_owned(),
+        });
+    }
+    Ok(())
 }
 
 impl LineReader for Following<'_> {
@@ -292,6 +313,15 @@ mod tests {
         assert_eq!(of("", &task), "/w/slurm-10_3.out");
         assert_eq!(of("o-%A-%3a", &task), "/w/o-10-003");
         assert_eq!(of("ends in %", &task), "/w/ends in %");
+    }
+
+    #[test]
+    fn a_rank_that_is_not_there_is_no_empty_output() {
+        let record = Record { id: 5, nodes: 2, ..Record::default() };
+        assert!(has_rank(&record, 1, true).is_ok() && has_rank(&record, 0, false).is_ok());
+        let error = has_rank(&record, 7, true).unwrap_err();
+        assert_eq!(error.to_string(), "job 5 has no rank 7: it has 2 nodes");
+        assert!(matches!(has_rank(&record, 1, false), Err(QueueError::Invalid { .. })));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod fits;
 mod jobs;
 mod json;
+mod local;
 mod logs;
 mod loose;
 mod machines;
@@ -18,20 +19,19 @@ mod source;
 mod state;
 mod text;
 
-use std::path::Path;
 use std::process::Stdio;
 
 use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
-use super::super::engine::program;
 use crate::queue::{
-    Answer, DryRun, Engine, EngineKind, ExecStreams, Explanation, Filter, Job, JobSpec, Lines, LogOptions, Outcome,
-    Plan, PlanForm, QueueError, QueueInfo, QuotaRow, Submitted, Target,
+    Answer, DryRun, Engine, ExecStreams, Explanation, Filter, Job, JobSpec, Lines, LogOptions, Outcome, Plan, PlanForm,
+    QueueError, QueueInfo, QuotaRow, Submitted, Target,
 };
 use record::Record;
 use source::Source;
 
+pub(super) use local::{local, unconfigured};
 pub(super) use machines::machines;
 
 /// A Slurm.
@@ -48,31 +48,6 @@ pub(super) fn open(target: &Target) -> Result<Slurm, QueueError> {
         None => Source::Programs(programs::Programs::new(&target.name, target.programs.clone())),
     };
     Ok(Slurm { target: target.clone(), source, user: OnceCell::new() })
-}
-
-/// The Slurm that this machine belongs to: its programs on the PATH, and a configuration for them.
-pub(super) fn local() -> Option<Target> {
-    program("sbatch").and(program("scontrol"))?;
-    let named = std::env::var_os("SLURM_CONF").map(std::path::PathBuf::from);
-    // Where distributions and configless clusters have it.
-    let usual = [
-        "/etc/slurm/slurm.conf",
-        "/etc/slurm-llnl/slurm.conf",
-        "/run/slurm/conf/slurm.conf",
-        "/usr/local/etc/slurm.conf",
-    ];
-    let found = named.clone().or_else(|| usual.iter().map(Path::new).find(|path| path.exists()).map(Path::to_owned));
-    if found.is_none() && std::env::var_os("SLURM_CONF_SERVER").is_none() {
-        return None;
-    }
-    let text = found.and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
-    let name = text.lines().find_map(|line| {
-        let (key, value) = line.trim().split_once('=')?;
-        key.trim()
-            .eq_ignore_ascii_case("ClusterName")
-            .then(|| value.split('#').next().unwrap_or_default().trim().to_owned())
-    });
-    Some(Target::found(EngineKind::Slurm, name.unwrap_or_else(|| "slurm".to_owned())))
 }
 
 impl Slurm {
@@ -124,13 +99,20 @@ impl Slurm {
     }
 
     async fn make_plan(&self, spec: &JobSpec, offline: bool) -> Result<Plan, QueueError> {
-        let mut looked = request::Looked { share: None, dependency: self.dependency(spec, offline).await? };
+        let mut looked = request::Looked::default();
+        // What the script's own lines say in sbatch's words, sbatch reads and judges.
+        let own = spec.asked_of_slurm();
+        if own.is_none_or(|own| own.after != spec.after) {
+            looked.dependency = self.dependency(spec, offline).await?;
+        }
         if !offline {
             let (partitions, nodes) = (self.source.partitions().await?, self.source.nodes().await?);
             let partition = fits::partition(&self.target.name, spec, &partitions)?;
             looked.share = fits::share(spec, &nodes)?;
             if let Some(partition) = partition {
-                fits::check(spec, looked.share.as_deref(), partition, &nodes)?;
+                // Tasks without a number of nodes may go to as many as they need.
+                let cpus = spec.cpus.filter(|_| own.is_none_or(|own| own.cpus != spec.cpus));
+                fits::check(&JobSpec { cpus, ..spec.clone() }, looked.share.as_deref(), partition, &nodes)?;
             }
         } else if spec.gpu_share.is_some() {
             return Err(QueueError::Invalid {
@@ -165,7 +147,9 @@ impl Slurm {
             (PlanForm::Script { command, script }, Source::Programs(programs), dry_run) => {
                 let mut words: Vec<&str> = command.iter().map(String::as_str).collect();
                 if dry_run == DryRun::Server {
-                    words.push("--test-only");
+                    // What follows the script is the script's.
+                    let sbatch = words.iter().position(|word| *word == "sbatch").unwrap_or_default();
+                    words.insert(sbatch + 1, "--test-only");
                 }
                 let printed = match programs.submit(&words, script).await {
                     Err(error) if dry_run == DryRun::No => return self.found_after(me, plan, error).await,
@@ -292,6 +276,10 @@ impl Engine for Slurm {
     fn list<'a>(&'a self, filter: &'a Filter) -> Answer<'a, Vec<Job>> {
         Box::pin(async move {
             let records = self.source.jobs().await?;
+            if filter.selector.as_ref().is_some_and(|selector| !selector.is_empty()) {
+                // Its jobs have no labels.
+                return Ok(Vec::new());
+            }
             let shards = self.shards(&records).await?;
             let mut jobs = jobs::jobs(&records, &self.target, shards, Timestamp::now());
             jobs.retain(|job| filter.passes(job));

@@ -163,6 +163,17 @@ impl Programs {
                 nearest: Vec::new(),
             };
         }
+        // Without a configuration no program of Slurm's knows whom to ask.
+        if ["could not establish a configuration source", "unable to process configuration file"]
+            .iter()
+            .any(|words| lower.contains(words))
+        {
+            return QueueError::Unreachable {
+                what: format!("cannot {what} of {}", self.target),
+                message: format!("Slurm's programs find no slurm.conf here, nor a server that has one ({said})"),
+                passing: false,
+            };
+        }
         let away = [
             "unable to contact slurm controller",
             "connection refused",

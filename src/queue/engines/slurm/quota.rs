@@ -22,11 +22,12 @@ pub(super) fn rows(target: &str, partitions: &[Partition], nodes: &[Node], recor
                 queue: partition.name.clone(),
                 flavor: flavor.to_owned(),
                 resource: resource.to_owned(),
-                nominal: Some(nominal),
+                // A sum over nothing is -0.
+                nominal: Some(nominal + 0.0),
                 borrowing_limit: None,
                 borrowed: 0.0,
-                used,
-                pending: waited,
+                used: used + 0.0,
+                pending: waited + 0.0,
             });
         };
         let kinds: BTreeSet<Option<String>> = own
@@ -113,5 +114,8 @@ mod tests {
             ("a100", Some(8.0), 3.0, 4.0, Some(5.0))
         );
         assert_eq!((of("nodes").used, of("nodes").pending, of("shard").nominal), (1.0, 2.0, Some(16.0)));
+        let rows = super::rows("slurm", &[Partition { name: "empty".to_owned(), ..Partition::default() }], &[], &[]);
+        let signs = rows.iter().flat_map(|row| [row.nominal.unwrap(), row.used, row.pending]);
+        assert!(!rows.is_empty() && signs.clone().all(|amount| amount == 0.0 && amount.is_sign_positive()), "{rows:?}");
     }
 }

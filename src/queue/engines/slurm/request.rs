@@ -23,6 +23,8 @@ pub(super) struct Request {
     pub options: BTreeMap<&'static str, String>,
     pub environment: BTreeMap<String, String>,
     pub script: String,
+    /// What the script gets as its arguments.
+    pub arguments: Vec<String>,
     pub notes: Vec<String>,
 }
 
@@ -37,7 +39,8 @@ pub(super) struct Looked {
 
 /// Makes the request.
 pub(super) fn request(spec: &JobSpec, looked: &Looked) -> Result<Request, QueueError> {
-    let native = script::is_native(spec);
+    let native = spec.is_for_slurm();
+    let own = spec.asked_of_slurm();
     let mut notes = Vec::new();
     let mut options = BTreeMap::new();
     let mut set = |name: &'static str, value: Option<String>| {
@@ -49,10 +52,12 @@ pub(super) fn request(spec: &JobSpec, looked: &Looked) -> Result<Request, QueueE
     set("job-name", Some(spec.name.clone()));
     set("comment", Some(comment(spec, labelled)?));
     set("partition", spec.queue.clone());
-    set("nodes", (!native || spec.nodes > 1).then(|| spec.nodes.to_string()));
+    set("nodes", (!native || own.is_some() || spec.nodes > 1).then(|| spec.nodes.to_string()));
     set("ntasks-per-node", (!native).then(|| "1".to_owned()));
     set("gres", gres(spec, looked));
-    set("cpus-per-task", spec.cpus.map(|cpus| cpus.cores().to_string()));
+    // Ours are for a node. Our own script is one task there; a script for Slurm may have more.
+    let tasks = own.and_then(|own| own.processes_per_node).unwrap_or(1);
+    set("cpus-per-task", spec.cpus.map(|cpus| cpus.cores().div_ceil(u64::from(tasks)).to_string()));
     set("mem", spec.memory.map(|memory| format!("{}M", memory.mebibytes())));
     set("time", spec.time.map(TimeLimit::slurm));
     set("priority", priority(spec)?);
@@ -77,14 +82,45 @@ pub(super) fn request(spec: &JobSpec, looked: &Looked) -> Result<Request, QueueE
             "the script has #SBATCH lines: it runs once, on the first node, as sbatch does it; MASTER_ADDR, RANK and the like are not set"
                 .to_owned(),
         );
-        if spec.retries > 0 {
+        if spec.retries > 0 && own.is_none_or(|own| own.retries != spec.retries) {
             notes.push("retries: Slurm puts it back after a node failed, not after an exit code".to_owned());
+        }
+        if let Some(own) = own {
+            leave_the_same(&mut options, spec, own);
         }
         script::leave_what_it_says(&mut options, spec.script.as_deref().unwrap_or_default());
     }
     let environment = if native { spec.env.clone() } else { BTreeMap::new() };
     let script = if native { spec.script.clone().unwrap_or_default() } else { script::script(spec) };
-    Ok(Request { options, environment, script, notes })
+    let arguments = if native { spec.command.clone() } else { Vec::new() };
+    Ok(Request { options, environment, script, arguments, notes })
+}
+
+/// Takes out of the options what the script's own lines come to as well. sbatch reads them itself, and
+/// knows more of them than aictl: a range of nodes, tasks over nodes, CPUs of a task.
+fn leave_the_same(options: &mut BTreeMap<&'static str, String>, spec: &JobSpec, own: &JobSpec) {
+    let gpus = |spec: &JobSpec| (spec.gpus_per_node, spec.gpu_type.clone(), spec.gpu_share);
+    let same = [
+        ("partition", spec.queue == own.queue),
+        ("nodes", spec.nodes == own.nodes),
+        ("gres", gpus(spec) == gpus(own)),
+        ("cpus-per-task", spec.cpus == own.cpus),
+        ("mem", spec.memory == own.memory),
+        ("time", spec.time == own.time),
+        ("priority", spec.priority == own.priority),
+        ("array", spec.array == own.array),
+        ("dependency", spec.after == own.after),
+        ("chdir", spec.workdir == own.workdir),
+        ("output", spec.output == own.output),
+        ("account", spec.account == own.account),
+        ("qos", spec.qos == own.qos),
+        ("constraint", spec.constraint == own.constraint),
+        ("exclusive", spec.exclusive == own.exclusive),
+        ("requeue", spec.retries == own.retries),
+    ];
+    for (name, _) in same.iter().filter(|(_, same)| *same) {
+        options.remove(name);
+    }
 }
 
 /// A job's comment; read back by [`submission`], [`is_labelled`] and [`waits`].
@@ -159,6 +195,11 @@ impl Request {
             "" => format!("--{name}"),
             value => format!("--{name}={value}"),
         }));
+        if !self.arguments.is_empty() {
+            // sbatch takes arguments only behind the name of a script.
+            words.push("/dev/stdin".to_owned());
+            words.extend(self.arguments.iter().cloned());
+        }
         words
     }
 
@@ -217,6 +258,19 @@ impl Request {
                 "hold" => put(&["hold"], value, None)?,
                 other => put(&[other], value, None)?,
             }
+        }
+        if !self.arguments.is_empty() {
+            if properties.get("argv").is_none_or(|property| property["type"] == "string") {
+                return Err(QueueError::Unsupported {
+                    engine: "this slurmrestd".to_owned(),
+                    what: "be asked for argv, the script's arguments".to_owned(),
+                    instead: "write them into the script, or use Slurm's programs: a target without an address"
+                        .to_owned(),
+                });
+            }
+            // slurmd puts the script's path in the place of the first.
+            let words: Vec<&str> = std::iter::once("script").chain(self.arguments.iter().map(String::as_str)).collect();
+            job.insert("argv".to_owned(), json!(words));
         }
         if !job.contains_key("current_working_directory") {
             job.insert("current_working_directory".to_owned(), json!(directory));

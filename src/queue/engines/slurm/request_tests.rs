@@ -35,6 +35,7 @@ fn spec() -> JobSpec {
         qos: None,
         constraint: None,
         exclusive: false,
+        script_asks: None,
     }
 }
 
@@ -124,6 +125,35 @@ fn a_script_for_slurm_stays_as_it_is() {
     // What a flag says otherwise goes before the script's own words.
     native.nodes = 3;
     assert_eq!(request(&native, &Looked::default()).unwrap().options["nodes"], "3");
+}
+
+#[test]
+fn sbatch_is_told_only_what_differs_from_the_scripts_own_lines() {
+    let script = "#!/bin/bash\n#SBATCH --nodes=2-4 --ntasks-per-node=4 -c 2\n#SBATCH --time=10\nsrun hostname\n";
+    let base = JobSpec {
+        script: Some(script.to_owned()),
+        command: vec!["one".to_owned(), "two three".to_owned()],
+        queue: None,
+        gpus_per_node: 0,
+        gpu_type: None,
+        memory: None,
+        env: BTreeMap::new(),
+        time: Some(TimeLimit(600)),
+        processes_per_node: Some(4),
+        ..spec()
+    };
+    let mut asked = JobSpec { script_asks: Some(Box::new(base.clone())), ..base };
+    let made = request(&asked, &Looked::default()).unwrap();
+    assert_eq!(made.options.keys().copied().collect::<Vec<_>>(), ["comment", "job-name"], "{made:?}");
+    assert_eq!(made.command()[4..], ["/dev/stdin", "one", "two three"]);
+    // Flags are for a node.
+    (asked.cpus, asked.nodes) = (Some(Cpus(16_000)), 1);
+    let made = request(&asked, &Looked::default()).unwrap();
+    assert_eq!((made.options["cpus-per-task"].as_str(), made.options["nodes"].as_str()), ("4", "1"));
+    let mut properties = properties(false);
+    assert!(made.body(&properties, "/w").unwrap_err().to_string().contains("argv"));
+    properties.insert("argv".to_owned(), json!({"type": "array", "items": {"type": "string"}}));
+    assert_eq!(made.body(&properties, "/w").unwrap()["job"]["argv"], json!(["script", "one", "two three"]));
 }
 
 #[test]

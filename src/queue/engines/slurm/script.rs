@@ -4,14 +4,6 @@ use std::collections::BTreeMap;
 
 use crate::queue::{JobSpec, rendezvous};
 
-/// Whether a spec's script was written for Slurm: it has `#SBATCH` lines and none of ours. Such a
-/// script runs as sbatch runs it; all others run once on each node.
-pub(super) fn is_native(spec: &JobSpec) -> bool {
-    let Some(script) = &spec.script else { return false };
-    let has = |word: &str| script.lines().any(|line| line.starts_with(word));
-    has("#SBATCH") && !has("#AICTL")
-}
-
 /// The script that starts the command, or the spec's own script, on each node.
 pub(super) fn script(spec: &JobSpec) -> String {
     let mut lines = vec!["#!/bin/bash".to_owned(), "# Made by aictl: starts the command once on each node.".to_owned()];
