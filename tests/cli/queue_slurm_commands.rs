@@ -69,7 +69,7 @@ fn an_array_is_one_job_by_name_and_number() {
 const SCRIPT: &str = "#!/bin/bash
 #SBATCH --nodes=1-2
 #SBATCH --ntasks-per-node=2
-#SBATCH -c 2 --time=UNLIMITED
+#SBATCH -c 2 --time=10
 #SBATCH --mem=0 --mail-type=NONE
 printf '%s|' \"$@\"
 ";

@@ -18,7 +18,7 @@ pub(super) struct Given {
 
 /// What is to be said of a script's options. Not for Slurm, where sbatch itself reads them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Remarks {
+pub struct Remarks {
     /// What has no effect.
     pub unknown: Vec<String>,
     /// What is taken otherwise than sbatch would, in whole sentences.

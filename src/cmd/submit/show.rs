@@ -42,19 +42,14 @@ pub fn print(plan: &Plan, settings: &Settings) -> Result<(), Error> {
 fn script_with(command: &[String], script: &str) -> String {
     let sbatch = command.iter().position(|word| word == "sbatch").unwrap_or_default();
     let (before, options) = command.split_at(sbatch);
-    let mut options = options.iter().skip(1);
-    let mut lines: Vec<String> = Vec::new();
-    let mut arguments = Vec::new();
-    for word in options.by_ref() {
-        match word.as_str() {
-            // How sbatch answers is no part of the job.
-            "--parsable" => {}
-            option if option.starts_with("--") => lines.push(format!("#SBATCH {}", quoted(option))),
-            _ => {
-                arguments.extend(options.by_ref().map(|word| quoted(word)));
-            }
-        }
-    }
+    let options = options.get(1..).unwrap_or_default();
+    // Behind the name of the script, which is where sbatch reads it from, stand its arguments.
+    let end = options.iter().position(|word| !word.starts_with("--")).unwrap_or(options.len());
+    let (options, arguments) = options.split_at(end);
+    // How sbatch answers is no part of the job.
+    let options = options.iter().filter(|word| *word != "--parsable");
+    let mut lines: Vec<String> = options.map(|word| format!("#SBATCH {}", quoted(word))).collect();
+    let arguments: Vec<String> = arguments.iter().skip(1).map(|word| quoted(word)).collect();
     // Neither has an option of its own.
     if !before.is_empty() {
         let before: Vec<String> = before.iter().skip(1).map(|word| quoted(word)).collect();
@@ -69,8 +64,12 @@ fn script_with(command: &[String], script: &str) -> String {
     all.collect::<Vec<_>>().join("\n")
 }
 
-/// A word for a comment: one line.
+/// A word for a comment: one line, in quotes only where sbatch and people need them.
 fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,%+@".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
     let quoted = shlex::try_quote(word).map_or_else(|_| format!("{word:?}"), |word| word.into_owned());
     quoted.replace('\n', "\\n").replace('\r', "\\r")
 }
@@ -90,11 +89,11 @@ mod tests {
         #!/bin/bash
         #SBATCH -N 1
 
-        #SBATCH "--comment=aictl:x +ranks"
+        #SBATCH '--comment=aictl:x +ranks'
         #SBATCH --nodes=2
         #SBATCH --hold
-        # in its environment: "A=b c"
-        # its arguments: one "two three" --four
+        # in its environment: 'A=b c'
+        # its arguments: one 'two three' --four
         echo
         #SBATCH -N 9
         "##);
