@@ -15,6 +15,7 @@ use super::super::part::{Needs, Part, published};
 use super::super::source::Source;
 use super::super::store::manifest::{Entry, Manifest, Moment};
 use super::super::store::{Repository, free_bytes, keep_rate};
+use super::super::unpack::forget;
 use super::archives::{drop_archives, room, settle};
 use super::unpacker::{TELL, Unpacker};
 use super::{Brought, Order, offer, ready};
@@ -288,6 +289,8 @@ impl<'a> Errand<'a> {
             }
         };
         self.repository.happens(&revision, Moment::Used);
+        // A run may have been cut off between the manifest and this.
+        self.manifest.archives.keys().for_each(|digest| forget(self.repository, digest));
         if self.order.peers.is_none() {
             drop_archives(self.order, &BTreeSet::new());
         }
