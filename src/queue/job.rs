@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 
 use super::after::After;
 use super::reason::Reason;
-use super::target::EngineKind;
+use super::target::{EngineKind, Target};
 
 /// Of a [`Job`].
 pub const JOB_SCHEMA: &str = "aictl.job/v1";
@@ -94,6 +94,36 @@ pub struct Waits {
 }
 
 impl Job {
+    /// A pending job of one node of which nothing is known but its id, its name and who has it.
+    pub fn bare(target: &Target, id: String, name: String) -> Job {
+        Job {
+            schema: JOB_SCHEMA,
+            id,
+            name,
+            backend: target.kind,
+            cluster: target.cluster.clone(),
+            target: target.name.clone(),
+            namespace: None,
+            queue: String::new(),
+            owner: String::new(),
+            state: State::Pending,
+            position: None,
+            ahead: None,
+            eta: None,
+            reason: None,
+            priority: None,
+            nodes: 1,
+            gpus: 0.0,
+            submitted_at: None,
+            started_at: None,
+            finished_at: None,
+            time_limit_s: None,
+            exit_code: None,
+            submission_id: None,
+            waits_for: None,
+        }
+    }
+
     /// As `--output name` prints it and every command takes it: `TARGET:ID`.
     pub fn address(&self) -> String {
         format!("{}:{}", self.target, self.id)

@@ -182,34 +182,15 @@ fn about(after: &After, job: &Job, jobs: &[Job]) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue::{EngineKind, JOB_SCHEMA};
+    use crate::queue::{EngineKind, Target};
 
     fn job(target: &str, name: &str, state: State, at: i64) -> Job {
         Job {
-            schema: JOB_SCHEMA,
-            id: format!("ns/job/{name}"),
-            name: name.to_owned(),
-            backend: EngineKind::Kueue,
-            cluster: String::new(),
             target: target.to_owned(),
             namespace: Some("ns".to_owned()),
-            queue: String::new(),
-            owner: String::new(),
             state,
-            position: None,
-            ahead: None,
-            eta: None,
-            reason: None,
-            priority: None,
-            nodes: 1,
-            gpus: 0.0,
             submitted_at: jiff::Timestamp::from_second(at).ok(),
-            started_at: None,
-            finished_at: None,
-            time_limit_s: None,
-            exit_code: None,
-            submission_id: None,
-            waits_for: None,
+            ..Job::bare(&Target::found(EngineKind::Kueue, ""), format!("ns/job/{name}"), name.to_owned())
         }
     }
 

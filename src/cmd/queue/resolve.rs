@@ -128,35 +128,15 @@ pub(super) fn is_called(job: &Job, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue::{JOB_SCHEMA, State};
+    use crate::queue::Target;
 
     #[test]
     fn the_parts_of_an_array_are_one_job() {
         let job = |id: &str, backend| Job {
-            schema: JOB_SCHEMA,
-            id: id.to_owned(),
-            name: "arr".to_owned(),
-            backend,
-            cluster: "lab".to_owned(),
             target: "lab".to_owned(),
             owner: "ada".to_owned(),
-            namespace: None,
             queue: "main".to_owned(),
-            state: State::Pending,
-            position: None,
-            ahead: None,
-            eta: None,
-            reason: None,
-            priority: None,
-            nodes: 1,
-            gpus: 0.0,
-            submitted_at: None,
-            started_at: None,
-            finished_at: None,
-            time_limit_s: None,
-            exit_code: None,
-            submission_id: None,
-            waits_for: None,
+            ..Job::bare(&Target::found(backend, "lab"), id.to_owned(), "arr".to_owned())
         };
         let (task, rest) = (job("31_0", EngineKind::Slurm), job("31_[1-3%2]", EngineKind::Slurm));
         for text in ["arr", "31"] {

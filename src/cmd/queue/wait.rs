@@ -158,35 +158,19 @@ fn news(old: &Job, new: &Job) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue::{EngineKind, Eta, JOB_SCHEMA, Reason, ReasonKind};
+    use crate::queue::{EngineKind, Eta, Reason, ReasonKind, Target};
 
     #[test]
     fn a_line_moves_and_only_news_is_printed_again() {
         let job = Job {
-            schema: JOB_SCHEMA,
-            id: "7".to_owned(),
-            name: "train".to_owned(),
-            backend: EngineKind::Slurm,
-            cluster: "lab".to_owned(),
             target: "lab".to_owned(),
             owner: "ada".to_owned(),
-            namespace: None,
             queue: "main".to_owned(),
-            state: State::Pending,
             position: Some(4),
             ahead: Some(3),
             eta: Some(Eta { p50_s: 600.0, p90_s: 900.0, basis: "time limits".to_owned() }),
             reason: Some(Reason::new(ReasonKind::WaitingForResources, "not enough\nis free", "Resources")),
-            priority: None,
-            nodes: 1,
-            gpus: 0.0,
-            submitted_at: None,
-            started_at: None,
-            finished_at: None,
-            time_limit_s: None,
-            exit_code: None,
-            submission_id: None,
-            waits_for: None,
+            ..Job::bare(&Target::found(EngineKind::Slurm, "lab"), "7".to_owned(), "train".to_owned())
         };
         assert_eq!(line(&job), "train: pending, 3 ahead of it, starts in about 10m00s: not enough?is free");
         let mut later = job.clone();

@@ -230,7 +230,7 @@ impl<'a> Errand<'a> {
         self.repository.create()?;
         self.manifest.write(self.repository)?;
         self.start_archives();
-        self.unpacker.hold_back(missing.iter().map(bytes_of).fold(0, u64::saturating_add));
+        self.unpacker.hold_back(lacking);
         let (order, repository) = (self.order, self.repository);
         let started = Instant::now();
         let state = Mutex::new(Arriving { manifest: &mut self.manifest, unpacker: &mut self.unpacker, kept: started });

@@ -81,6 +81,12 @@ impl Stamp {
             modified_ns: metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec()),
         }
     }
+
+    /// Whether a file of so many bytes is there, and is as it was.
+    pub fn is_of(self, path: &Path, bytes: u64) -> bool {
+        fs::symlink_metadata(path)
+            .is_ok_and(|found| found.is_file() && found.len() == bytes && Stamp::of(&found) == self)
+    }
 }
 
 impl Manifest {
@@ -200,9 +206,7 @@ pub fn archive_name(digest: &str) -> String {
 impl Entry {
     /// Whether its blob is whole and was not touched since it was found right.
     pub fn is_whole(&self, repository: &Repository) -> bool {
-        let Some(stamp) = self.whole else { return false };
-        fs::symlink_metadata(repository.blob(&self.digest))
-            .is_ok_and(|found| found.is_file() && found.len() == self.bytes && Stamp::of(&found) == stamp)
+        self.whole.is_some_and(|stamp| stamp.is_of(&repository.blob(&self.digest), self.bytes))
     }
 
     /// Remembers that its blob is right as it is now.

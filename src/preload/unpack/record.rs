@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use super::super::error::PreloadError;
 use super::super::store::Repository;
-use super::super::store::manifest::{Stamp, is_digest};
+use super::super::store::manifest::is_digest;
 use super::Member;
 
 /// A file of members, one JSON object a line.
@@ -29,8 +29,9 @@ pub fn forget(repository: &Repository, layer: &str) {
 
 /// Bytes of an archive that have become blobs, though no manifest says so yet.
 pub fn made(repository: &Repository, layer: &str) -> u64 {
-    let members: Vec<Member> = members(&fs::read_to_string(path_of(repository, layer)).unwrap_or_default()).collect();
-    members.iter().filter(|member| is_there(repository, member)).map(|member| member.bytes).fold(0, u64::saturating_add)
+    let text = fs::read_to_string(path_of(repository, layer)).unwrap_or_default();
+    let there = members(&text).filter(|member| is_there(repository, member));
+    there.map(|member| member.bytes).fold(0, u64::saturating_add)
 }
 
 fn members(text: &str) -> impl Iterator<Item = Member> {
@@ -41,9 +42,7 @@ fn members(text: &str) -> impl Iterator<Item = Member> {
 fn is_there(repository: &Repository, member: &Member) -> bool {
     // Whoever can write to the store could name a file elsewhere.
     is_digest(&member.sha256)
-        && fs::symlink_metadata(repository.blob(&member.sha256)).is_ok_and(|there| {
-            there.is_file() && there.len() == member.bytes && member.stamp == Some(Stamp::of(&there))
-        })
+        && member.stamp.is_some_and(|stamp| stamp.is_of(&repository.blob(&member.sha256), member.bytes))
 }
 
 impl Record {

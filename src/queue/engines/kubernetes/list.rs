@@ -13,7 +13,6 @@ use super::object::{HELD_QUEUE_LABEL, KUEUE_QUEUE, SUBMISSION_LABEL};
 use super::read::{self, AnyJob, Condition, Metadata, OwnerReference, fails};
 use super::{Kubernetes, state};
 use crate::queue::engine::Filter;
-use crate::queue::job::JOB_SCHEMA;
 use crate::queue::{EngineKind, Job, QueueError, Reason, ReasonKind, State};
 
 /// Lists them.
@@ -171,31 +170,13 @@ fn bare(target: &crate::queue::Target, meta: &Metadata, owner: &OwnerReference) 
     let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
     let short = kinds::of(group, &owner.kind).map_or_else(|| owner.kind.to_lowercase(), |kind| kind.short.to_owned());
     let namespace = meta.namespace.clone().unwrap_or_default();
+    let id = kinds::id(&namespace, &short, &owner.name);
     Job {
-        schema: JOB_SCHEMA,
-        id: kinds::id(&namespace, &short, &owner.name),
-        name: owner.name.clone(),
-        backend: target.kind,
-        cluster: target.cluster.clone(),
-        target: target.name.clone(),
         owner: namespace.clone(),
         namespace: Some(namespace),
-        queue: String::new(),
-        state: State::Pending,
-        position: None,
-        ahead: None,
-        eta: None,
-        reason: None,
-        priority: None,
-        nodes: 1,
-        gpus: 0.0,
         submitted_at: meta.creation_timestamp,
-        started_at: None,
-        finished_at: None,
-        time_limit_s: None,
-        exit_code: None,
         submission_id: meta.labels.get(SUBMISSION_LABEL).cloned(),
-        waits_for: None,
+        ..Job::bare(target, id, owner.name.clone())
     }
 }
 
